@@ -1,0 +1,69 @@
+"""The exceptions of the package: everything that crosses a layer is an `OSError` with an errno.
+
+    OSError
+     └ FirecrestException        the server (or the way to it) refused; `.responses` has the evidence
+
+Python's own `OSError` constructor picks `FileNotFoundError` and friends; the subclasses of
+`FirecrestException` in `api.faults` do the same for the server's refusals.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .model import Response
+
+#: Local errnos after which the same request may succeed later, unchanged.
+_TRANSIENT = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ETIMEDOUT,
+        errno.EINTR,
+    }
+)
+
+
+class FirecrestException(OSError):
+    """A refusal by the server or the way to it.
+
+    `errno` and `strerror` are what a local file system would say, `responses` the answers that led
+    here, oldest first (empty when none arrived), `transient` whether trying again later can help.
+    `ambiguous` is true when the request may have been carried out although no answer said so.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        text: str,
+        path: str | None = None,
+        *,
+        responses: tuple[Response, ...] = (),
+        transient: bool = False,
+        ambiguous: bool = False,
+    ) -> None:
+        super().__init__(code, text, path)
+        self.responses = responses
+        self.transient = transient
+        self.ambiguous = ambiguous
+
+
+def os_error(code: int, path: str | None = None, text: str | None = None) -> OSError:
+    """Return the `OSError` for errno *code*; *text* replaces the system's own words."""
+    return OSError(code, text or os.strerror(code), path)
+
+
+def is_transient(exc: OSError) -> bool:
+    """Tell whether what failed with *exc* may be tried again, unchanged, later."""
+    if isinstance(exc, FirecrestException):
+        return exc.transient
+    return exc.errno in _TRANSIENT

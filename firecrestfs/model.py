@@ -1,0 +1,210 @@
+"""Frozen values that travel between the layers. No behaviour beyond reading themselves."""
+
+from __future__ import annotations
+
+import enum
+import json
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Kind(enum.Enum):
+    """What an entry is; the value is the first character of `ls -l`."""
+
+    FILE = "-"
+    DIRECTORY = "d"
+    SYMLINK = "l"
+    FIFO = "p"
+    SOCKET = "s"
+    CHAR = "c"
+    BLOCK = "b"
+
+    @property
+    def type_bits(self) -> int:
+        """The `S_IFMT` part of `st_mode`."""
+        return _TYPE_BITS[self]
+
+    @staticmethod
+    def of_mode(mode: int) -> Kind:
+        """Return the kind that the type bits of *mode* tell; unknown bits count as a file."""
+        return _KINDS.get(stat.S_IFMT(mode), Kind.FILE)
+
+
+_TYPE_BITS = {
+    Kind.FILE: stat.S_IFREG,
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.FIFO: stat.S_IFIFO,
+    Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHAR: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+}
+_KINDS = {bits: kind for kind, bits in _TYPE_BITS.items()}
+
+
+class Source(enum.Enum):
+    """Where an `Attr` was learnt; facts of different sources are never compared."""
+
+    LS = "ls"
+    STAT = "stat"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells one version of a remote file from another; equal only within one source.
+
+    `mtime` is the server's own text for `LS` (local time, no zone) and whole epoch seconds for `STAT`.
+    """
+
+    source: Source
+    size: int
+    mtime: str | int
+    ino: int = 0
+    ctime: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attr:
+    """Attributes of one entry.
+
+    `mode` holds the twelve permission bits only; times are epoch nanoseconds; `uid` and `gid` are
+    remote numbers (-1: unknown), `owner` and `group` remote names or numbers as text. `target` is
+    the text of a symlink where known. `listed` is the raw time text of a listing. `ino`, `dev`
+    and `ctime_ns` are 0 where the source doesn't tell. `acl`: the mode is not the whole truth.
+    """
+
+    kind: Kind
+    mode: int
+    size: int
+    mtime_ns: int
+    uid: int = -1
+    gid: int = -1
+    owner: str = ""
+    group: str = ""
+    nlink: int = 1
+    ino: int = 0
+    dev: int = 0
+    atime_ns: int = 0
+    ctime_ns: int = 0
+    target: str | None = None
+    acl: bool = False
+    source: Source = Source.STAT
+    listed: str = ""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The version this describes."""
+        if self.source is Source.LS:
+            return Fingerprint(Source.LS, self.size, self.listed)
+        seconds = self.mtime_ns // 1_000_000_000
+        return Fingerprint(
+            self.source, self.size, seconds, self.ino, self.ctime_ns // 1_000_000_000
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DirEntry:
+    """One name of a listing with its attributes. In a recursive listing the name is a path."""
+
+    name: str
+    attr: Attr
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one direct request may carry, in bytes.
+
+    `upload` and `download` are file sizes, inclusive; `view` is the largest exact text range.
+    """
+
+    upload: int
+    download: int
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRoot:
+    """One file system that a system offers: an absolute path and FirecREST's `dataType`."""
+
+    path: str
+    data_type: str = ""
+    default_work_dir: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One cluster the server offers. `problem` is why it can't be used now, else empty."""
+
+    name: str
+    roots: tuple[RemoteRoot, ...]
+    limits: Limits
+    command_seconds: float = 5.0
+    scheduler: str = ""
+    transfer_method: str = ""
+    needs_account: bool = False
+    directives: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """Who we are on a system. `groups` maps gid to name and includes the primary group."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: Mapping[int, str] = field(default_factory=dict)
+    accounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of the scheduler. Times are epoch seconds, `elapsed` and `limit` seconds.
+
+    `state` is one upper-case word (`CANCELLED`, not `CANCELLED by 1001`); `exit_code` is None
+    until the job has ended.
+    """
+
+    job_id: str
+    name: str
+    state: str
+    user: str = ""
+    partition: str = ""
+    nodes: str = ""
+    node_count: int = 0
+    working_directory: str = ""
+    reason: str = ""
+    exit_code: int | None = None
+    start: int | None = None
+    end: int | None = None
+    elapsed: int | None = None
+    limit: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is final."""
+        return self.state in _FINAL_STATES
+
+
+_FINAL_STATES = frozenset(
+    "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY PREEMPTED BOOT_FAIL DEADLINE REVOKED"
+    .split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer as evidence: headers carry no secrets, `text` is the decoded body."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    text: str
+    method: str = ""
+    endpoint: str = ""
+
+    def json(self) -> Any:
+        """Return the body parsed as JSON. Raises `ValueError` where it isn't JSON."""
+        return json.loads(self.text)
