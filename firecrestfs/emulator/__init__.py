@@ -1,0 +1,26 @@
+"""A FirecREST server over local directories, for the demo and for all tests.
+
+Not a mock: files are files, jobs are processes, and the answers are those of the real servers, down to
+the words of their tools. It imports nothing of the rest of the package, so that both can be wrong only
+independently. Where to read on, outside in:
+
+    server      Emulator and serve: composition, start and end
+    webserver   cheroot; connections that can be dropped
+    frontdoor   what every request passes: log, latency, faults
+    v2/         routes of API v2
+    cluster     one cluster: accounts, file systems, jobs
+    listing reading writing archives    the remote commands, independent of the API version
+    login       the session in which a command runs
+    shell       how a shell would read a command line with a path pasted into it
+    tree        remote paths onto local ones
+    knobs faults requestlog             how tests steer and watch it
+"""
+
+from __future__ import annotations
+
+from .cluster import Cluster, FileSystem
+from .faults import Fault
+from .requestlog import LoggedRequest
+from .server import APIS, Emulator, serve
+
+__all__ = ["APIS", "Cluster", "Emulator", "Fault", "FileSystem", "LoggedRequest", "serve"]

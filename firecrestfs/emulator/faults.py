@@ -1,0 +1,111 @@
+"""Faults on demand: rules that say which request goes wrong, and how.
+
+A rule names requests by a glob over endpoint names ("ops/upload", "jobs/*", "*") and is used up after
+`count` applications. The web layer asks `FaultBoard.take` once per request and carries out what it says;
+what a kind means is written at `KINDS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import random
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+KINDS = {
+    "status": "answer with `status`, `headers` and `body` (text or JSON) instead of doing the work",
+    "lost_answer": "do the work, then close the connection without an answer",
+    "drop": "close the connection without doing anything",
+    "reset": "as drop, but with a TCP reset",
+    "stall": "wait `seconds`, then go on as usual",
+    "stall_body": "send the headers and `bytes` of the body, wait `seconds`, then send the rest",
+    "cut_body": "send the headers and `bytes` of the body, then close the connection",
+    "late_status": "do the work, then answer with `status` as if it had failed",
+}
+
+
+@dataclasses.dataclass
+class Fault:
+    """One rule. `after` requests that match pass first; then at most `count` are hit (-1: all)."""
+
+    kind: str
+    match: str = "*"
+    method: str = "*"
+    path: str = "*"  # a glob over the `path` query parameter
+    status: int = 503
+    body: Any = ""
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    count: int = 1
+    after: int = 0
+    probability: float = 1.0
+    seconds: float = 1.0
+    bytes: int = 0
+
+    @classmethod
+    def parse(cls, rule: Mapping[str, Any]) -> Fault:
+        """Build a rule from JSON. Raises ValueError with a readable reason."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = set(rule) - names
+        if unknown or rule.get("kind") not in KINDS:
+            reason = f"unknown keys {sorted(unknown)}" if unknown else f"kind {rule.get('kind')!r}"
+            raise ValueError(f"{reason}; keys: {sorted(names)}; kinds: {sorted(KINDS)}")
+        return cls(**rule)
+
+    def matches(self, endpoint: str, method: str, path: str) -> bool:
+        """Tell whether the rule speaks of this request."""
+        return (
+            fnmatch.fnmatchcase(endpoint, self.match)
+            and fnmatch.fnmatchcase(method, self.method)
+            and fnmatch.fnmatchcase(path, self.path)
+        )
+
+
+class FaultBoard:
+    """The rules in force. The first that matches and has applications left decides."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _rules and the counters in them
+        self._rules: list[Fault] = []
+        self._random = random.Random(1)  # a fixed seed: a flaky server that is flaky repeatably
+
+    def replace(self, rules: Iterable[Mapping[str, Any]]) -> None:
+        """Put *rules* in place of all rules. Raises ValueError and changes nothing if one is bad."""
+        parsed = [Fault.parse(rule) for rule in rules]
+        with self._lock:
+            self._rules = parsed
+
+    def add(self, kind: str, match: str = "*", **options: Any) -> None:
+        """Add one rule behind the others."""
+        rule = Fault.parse({"kind": kind, "match": match, **options})
+        with self._lock:
+            self._rules.append(rule)
+
+    def clear(self) -> None:
+        """Remove all rules."""
+        self.replace([])
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Return the rules as JSON, with what is left of their counters."""
+        with self._lock:
+            return [dataclasses.asdict(rule) for rule in self._rules]
+
+    def take(self, endpoint: str, method: str, path: str) -> Fault | None:
+        """Return the fault that hits this request, counting the hit, or None."""
+        if not self._rules:  # the usual case costs nothing
+            return None
+        with self._lock:
+            for rule in self._rules:
+                if rule.count != 0 and rule.matches(endpoint, method, path) and self._hits(rule):
+                    return dataclasses.replace(rule)
+        return None
+
+    def _hits(self, rule: Fault) -> bool:
+        if rule.after > 0:
+            rule.after -= 1
+            return False
+        if rule.probability < 1.0 and self._random.random() >= rule.probability:
+            return False
+        rule.count -= rule.count > 0
+        return True
