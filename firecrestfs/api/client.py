@@ -1,0 +1,406 @@
+"""The tutorial's client: `Firecrest`, with the names and shapes that users know.
+
+It finds out at its first request which version the server speaks, and answers in the same shapes
+on each. The mount sees `typed.TypedClient` instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO
+
+from ..errors import FirecrestException
+from .auth import TokenSource, bearer_of
+from .decode import limits_of, system_of
+from .faults import refusal
+from .names import checked_path
+from .session import ApiSession, Request
+from .tokens import user_of
+from .v2 import ServerV2, pick
+
+#: A local file: its name, or an open binary stream.
+Local = str | os.PathLike[str] | BinaryIO
+
+
+class Firecrest:
+    """A FirecREST server. Thread-safe; every method may raise `FirecrestException`.
+
+    *authorization* is anything with `get_access_token()`. *interrupted*, *deadline_s* and the other
+    keywords are `ApiSession`'s.
+    """
+
+    def __init__(
+        self,
+        firecrest_url: str,
+        authorization: TokenSource,
+        *,
+        api_version: str | None = None,
+        deadline_s: float = 90.0,
+        read_timeout_s: float = 75.0,
+        max_requests: int = 6,
+        interrupted: Callable[[], bool] | None = None,
+        allow_http: bool = False,
+        verify: bool | str = True,
+    ) -> None:
+        self.session = ApiSession(
+            firecrest_url,
+            authorization,
+            deadline_s=deadline_s,
+            read_timeout_s=read_timeout_s,
+            max_requests=max_requests,
+            interrupted=interrupted,
+            allow_http=allow_http,
+            verify=verify,
+        )
+        self._lock = threading.Lock()  # guards _server
+        self._server: ServerV2 | None = None
+        self._limits: dict[str, int] = {}
+        self._version = str(api_version or "").strip().lstrip("v")[:1]
+
+    def server(self) -> ServerV2:
+        """Return the server's endpoints; asks once which version it speaks."""
+        with self._lock:
+            found = self._server
+        if found is None:
+            # Several threads may ask at the same time; all get the same answer.
+            version = self._version or self._probe()
+            if version != "2":
+                text = f"{self.session.url} speaks FirecREST v{version}, which isn't supported yet"
+                raise refusal(errno.EOPNOTSUPP, text)
+            found = ServerV2(self.session)
+            with self._lock:
+                self._server = self._server or found
+        return found
+
+    def _probe(self) -> str:
+        """Return "1" or "2". A v2 server shows its version in each answer, refusals included."""
+        liveness = "/status/liveness/"
+        found = self._version_of(liveness, with_token=False)
+        found = found or self._version_of("/status/systems", with_token=True)
+        if not found:
+            text = f"nothing at {self.session.url} answers as FirecREST: check FIRECREST_URL"
+            raise refusal(errno.EPROTO, text)
+        return found
+
+    def _version_of(self, endpoint: str, *, with_token: bool) -> str:
+        request = Request(
+            "GET", endpoint, endpoint, idempotent=True, mutating=False, with_token=with_token
+        )
+        try:
+            answer = self.session.request(request)
+        except FirecrestException as exc:
+            if not exc.responses:
+                raise
+            if "f7t-appversion" in exc.responses[-1].headers:
+                return "2"
+            if exc.transient:
+                raise
+            return ""
+        if "f7t-appversion" in answer.headers:
+            return "2"
+        body = answer.json()
+        two = pick(body, "healthcheckRuns") is not None or pick(body, "systems") is not None
+        return "2" if two else "1" if pick(body, "out") is not None else ""
+
+    # -- status -------------------------------------------------------------------------------
+
+    def all_systems(self) -> list[dict[str, Any]]:
+        """Return the systems: `system`, `status`, `description`, and the server's own fields."""
+        return [_system(raw) for raw in self.server().systems()]
+
+    def system(self, system_name: str) -> dict[str, Any]:
+        """Return one element of `all_systems`. Raises ENODEV for an unknown name."""
+        for found in self.all_systems():
+            if found["system"] == system_name.lower():
+                return found
+        raise refusal(errno.ENODEV, f"the server offers no system {system_name}", kind="system")
+
+    def filesystems(self, system_name: str | None = None) -> dict[str, list[dict[str, Any]]]:
+        """Return the file systems by system: `name`, `path`, `status`, `description`."""
+        systems = [self.system(system_name)] if system_name else self.all_systems()
+        return {found["system"]: [_disk(raw) for raw in _disks(found)] for found in systems}
+
+    def parameters(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the limits and settings that scripts look up: lists of `name`, `value`, `unit`."""
+        systems = self.server().systems()
+        limit = min((_max_ops(raw) for raw in systems), default=5 * 1024 * 1024)
+        disks = [{"system": raw["name"], "mounted": _mounted(raw)} for raw in systems]
+        return {
+            "utilities": [
+                {"name": "UTILITIES_MAX_FILE_SIZE", "unit": "MB", "value": f"{limit / 2**20:g}"}
+            ],
+            "storage": [{"name": "FILESYSTEMS", "unit": "", "value": disks}],
+        }
+
+    def whoami(self, system_name: str | None = None) -> str | None:
+        """Return the user's name on the system; without one, what the token says, or None."""
+        if system_name is None:
+            return user_of(bearer_of(self.session.tokens))
+        return str(pick(self.server().userinfo(system_name).get("user"), "name", ""))
+
+    def groups(self, system_name: str) -> dict[str, Any]:
+        """Return `user`, `group` and `groups`, each with `id` and `name`."""
+        found = self.server().userinfo(system_name)
+        return {key: found.get(key) for key in ("user", "group", "groups")}
+
+    def userinfo(self, system_name: str) -> dict[str, Any]:
+        """Return what `groups` does and the user's `accounts`."""
+        return self.server().userinfo(system_name)
+
+    def nodes(self, system_name: str, nodes: Iterable[str] | None = None) -> list[dict[str, Any]]:
+        """Return the nodes, all or those named."""
+        found = [_renamed(raw, _NODE) for raw in self.server().nodes(system_name)]
+        return _only(found, "NodeName", nodes)
+
+    def partitions(
+        self, system_name: str, partitions: Iterable[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the partitions, all or those named."""
+        found = [_renamed(raw, _PARTITION) for raw in self.server().partitions(system_name)]
+        return _only(found, "PartitionName", partitions)
+
+    def reservations(
+        self, system_name: str, reservations: Iterable[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the reservations, all or those named."""
+        found = [_renamed(raw, _RESERVATION) for raw in self.server().reservations(system_name)]
+        return _only(found, "ReservationName", reservations)
+
+    # -- files --------------------------------------------------------------------------------
+
+    def list_files(
+        self,
+        system_name: str,
+        target_path: str,
+        show_hidden: bool = False,
+        recursive: bool = False,
+        numeric_uid: bool = False,
+        dereference: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Return a directory's entries, names as the server tells them."""
+        found = self.server().ls(
+            system_name,
+            target_path,
+            hidden=show_hidden,
+            numeric=numeric_uid,
+            recursive=recursive,
+            dereference=dereference,
+        )
+        return [_entry(raw) for raw in found]
+
+    def stat(self, system_name: str, target_path: str, dereference: bool = False) -> dict[str, Any]:
+        """Return the numbers of `os.stat_result`; a link's own unless *dereference*."""
+        return self.server().stat(system_name, target_path, dereference=dereference)
+
+    def file_type(self, system_name: str, target_path: str) -> str:
+        """Return what the `file` tool says."""
+        return self.server().file(system_name, target_path)
+
+    def checksum(self, system_name: str, target_path: str) -> str:
+        """Return the SHA-256 as hex digits."""
+        return str(self.server().checksum(system_name, target_path)["checksum"])
+
+    def head(
+        self,
+        system_name: str,
+        target_path: str,
+        bytes: int | None = None,
+        lines: int | None = None,
+        skip_ending: bool = False,
+    ) -> str:
+        """Return the first bytes or lines as text, ten lines by default."""
+        found = self.server().head(
+            system_name, target_path, size=bytes or 0, lines=lines or 0, skip=skip_ending
+        )
+        return str(found.get("content", ""))
+
+    def tail(
+        self,
+        system_name: str,
+        target_path: str,
+        bytes: int | None = None,
+        lines: int | None = None,
+        skip_beginning: bool = False,
+    ) -> str:
+        """Return the last bytes or lines as text, ten lines by default."""
+        found = self.server().tail(
+            system_name, target_path, size=bytes or 0, lines=lines or 0, skip=skip_beginning
+        )
+        return str(found.get("content", ""))
+
+    def view(self, system_name: str, target_path: str) -> str:
+        """Return the text of a small file."""
+        size = limits_of(self._limit(system_name)).view
+        return self.server().view(system_name, target_path, size=size)
+
+    def mkdir(self, system_name: str, target_path: str, p: bool | None = None) -> str:
+        """Create a directory, with *p* also its parents; return its path."""
+        self.server().mkdir(system_name, target_path, parents=bool(p))
+        return target_path
+
+    def symlink(self, system_name: str, target_path: str, link_path: str) -> str:
+        """Create the link *link_path* to *target_path*; return the link's path."""
+        self.server().symlink(system_name, target_path, link_path)
+        return link_path
+
+    def chmod(self, system_name: str, target_path: str, mode: str) -> None:
+        """Change permissions: octal digits or what the tool takes."""
+        self.server().chmod(system_name, target_path, str(mode))
+
+    def chown(
+        self, system_name: str, target_path: str, owner: str | None = None, group: str | None = None
+    ) -> None:
+        """Change owner, group or both."""
+        self.server().chown(system_name, target_path, owner or "", group or "")
+
+    def compress(
+        self, system_name: str, source_path: str, target_path: str, dereference: bool = False
+    ) -> str:
+        """Make the gzip archive *target_path* of *source_path*; return its path."""
+        self.server().compress(system_name, source_path, target_path, dereference=dereference)
+        return target_path
+
+    def extract(
+        self, system_name: str, source_path: str, target_path: str, extension: str = "auto"
+    ) -> str:
+        """Unpack the archive *source_path* into a directory; return its path."""
+        compression = compression_of(source_path if extension == "auto" else extension)
+        self.server().extract(system_name, source_path, target_path, compression=compression)
+        return target_path
+
+    def simple_delete(self, system_name: str, target_path: str) -> None:
+        """Delete a file, or a directory with everything in it."""
+        self.server().rm(system_name, target_path)
+
+    def simple_download(self, system_name: str, source_path: str, target_path: Local) -> None:
+        """Copy a small remote file to a local one, or into a binary stream."""
+        data = self.server().download(system_name, source_path)
+        if isinstance(target_path, str | os.PathLike):
+            with open(target_path, "wb") as file:
+                file.write(data)
+        else:
+            target_path.write(data)
+
+    def simple_upload(
+        self,
+        system_name: str,
+        source_path: Local,
+        target_path: str,
+        filename: str | None = None,
+    ) -> None:
+        """Copy a small local file, or a binary stream, into the remote directory *target_path*."""
+        checked_path(target_path)
+        limit = self._limit(system_name)
+        if isinstance(source_path, str | os.PathLike):
+            name = filename or os.path.basename(os.fspath(source_path))
+            with open(source_path, "rb") as file:
+                self.server().upload(system_name, target_path, name, file, limit=limit)
+        else:
+            name = filename or os.path.basename(str(getattr(source_path, "name", "")))
+            self.server().upload(system_name, target_path, name, source_path, limit=limit)
+
+    def _limit(self, system_name: str) -> int:
+        """Return `max_ops_file_size` of the system; asked for once."""
+        if system_name.lower() not in self._limits:
+            found = {str(raw.get("name")): _max_ops(raw) for raw in self.server().systems()}
+            self._limits = found
+        return self._limits.get(system_name.lower(), 5 * 1024 * 1024)
+
+
+# -- the tutorial's shapes -----------------------------------------------------------------------
+
+_ENTRY = {"linkTarget": "link_target", "lastModified": "last_modified"}
+_NODE = {
+    "name": "NodeName",
+    "features": "ActiveFeatures",
+    "partitions": "Partitions",
+    "state": "State",
+}
+_PARTITION = {
+    "name": "PartitionName",
+    "partition": "State",
+    "cpus": "TotalCPUs",
+    "totalNodes": "TotalNodes",
+}
+_RESERVATION = {
+    "name": "ReservationName",
+    "state": "State",
+    "nodeList": "Nodes",
+    "startTime": "StartTime",
+    "endTime": "EndTime",
+    "features": "Features",
+}
+
+
+def _renamed(raw: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in raw.items()}
+
+
+def _entry(raw: dict[str, Any]) -> dict[str, Any]:
+    entry = _renamed(raw, _ENTRY)
+    entry["link_target"] = entry.get("link_target") or ""
+    return entry
+
+
+def _only(
+    found: list[dict[str, Any]], key: str, wanted: Iterable[str] | None
+) -> list[dict[str, Any]]:
+    names = None if wanted is None else set(wanted)
+    return [raw for raw in found if names is None or raw.get(key) in names]
+
+
+def _system(raw: dict[str, Any]) -> dict[str, Any]:
+    problem = system_of(raw).problem
+    status = "not available" if problem else "available"
+    return {
+        **raw,
+        "system": str(raw.get("name", "")),
+        "status": status,
+        "description": problem or "System ready",
+    }
+
+
+def _disks(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    sick = {
+        pick(item, "path")
+        for item in pick(raw, "servicesHealth", [])
+        if pick(item, "serviceType") == "filesystem" and pick(item, "healthy") is False
+    }
+    return [{**disk, "sick": pick(disk, "path") in sick} for disk in pick(raw, "fileSystems", [])]
+
+
+def _disk(raw: dict[str, Any]) -> dict[str, Any]:
+    kind = str(pick(raw, "dataType", ""))
+    return {
+        "name": kind.upper(),
+        "path": pick(raw, "path", ""),
+        "status": "not available" if raw["sick"] else "available",
+        "description": f"{kind} filesystem".strip(),
+    }
+
+
+def _mounted(raw: dict[str, Any]) -> list[str]:
+    return [str(pick(disk, "path", "")) for disk in pick(raw, "fileSystems", [])]
+
+
+def _max_ops(raw: dict[str, Any]) -> int:
+    return system_of(raw).limits.upload
+
+
+def compression_of(name: str) -> str:
+    """Return FirecREST's word for the compression that a file name's ending tells."""
+    for endings, word in _ENDINGS:
+        if name.lower().endswith(endings):
+            return word
+    raise refusal(errno.EINVAL, "the name tells no kind of archive that FirecREST unpacks", name)
+
+
+_ENDINGS = (
+    ((".tar.gz", ".tgz", ".gz"), "gzip"),
+    ((".tar.bz2", ".tbz2", ".tbz", ".bz2"), "bzip2"),
+    ((".tar.xz", ".txz", ".xz"), "xz"),
+    ((".tar",), "none"),
+)

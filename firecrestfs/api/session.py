@@ -1,0 +1,411 @@
+"""The one place that sends requests to FirecREST: pooled, paced, limited, logged, repeated.
+
+A request is sent in nested rings, each with one job: `request` (deadline, log) → repeat what is
+safe to repeat → wait for the pacer and a free slot → token, and once more after a 401 → one
+exchange on a pooled connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import requests
+
+from ..errors import FirecrestException
+from ..model import Response
+from .auth import TokenSource, bearer_of
+from .faults import (
+    RateLimited,
+    Unauthorized,
+    evidence,
+    fault_v2,
+    is_authorisation,
+    refusal,
+)
+from .tokens import check_origin, is_loopback
+from .transport import transport_faults
+from .wire import Call, clock, making, patient_session, read_body
+
+log = logging.getLogger("firecrestfs.api")
+
+#: A kept connection that was idle for longer isn't trusted with what can't be repeated (seconds):
+#: servers close idle ones after five and may do so while our request is on its way.
+_FRESH = 3.0
+#: Repeats of an idempotent request after failures that may pass within seconds.
+_REPEATS = 2
+_MEBI = 1024 * 1024
+
+
+class Body(Protocol):
+    """A request body of known length that can be sent again."""
+
+    content_type: str
+
+    def open(self) -> Any:
+        """Return the bytes, or an object with `read` and `__len__`, from the start."""
+        ...
+
+
+class Faults(Protocol):
+    """Turns an answer with an error status into an exception; `faults.fault_v2` is one."""
+
+    def __call__(
+        self, response: Response, path: str | None = None, *, mutating: bool = False
+    ) -> FirecrestException:
+        """Return the exception for *response*."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `template` is the endpoint without names, for logs and counters.
+
+    `idempotent`: may be sent twice. `mutating`: changes something on the cluster. `path` is what
+    an error names. Times in seconds, `limit` (of the answer) in bytes; None: the session's.
+    """
+
+    method: str
+    endpoint: str
+    template: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    body: Body | None = None
+    idempotent: bool = False
+    mutating: bool = True
+    path: str | None = None
+    deadline_s: float | None = None
+    read_timeout_s: float | None = None
+    limit: int = 256 * _MEBI
+    faults: Faults = fault_v2
+    with_token: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer, read completely; header names are lower case."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+    request: Request
+
+    def json(self) -> Any:
+        """Return the decoded JSON. Raises EBADMSG where the body is none (a portal's page)."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            got = evidence(
+                self.status_code,
+                self.headers,
+                self.body,
+                self.request.method,
+                self.request.endpoint,
+            )
+            text = "the answer is not FirecREST's: check FIRECREST_URL, or log in to the network"
+            raise refusal(
+                errno.EBADMSG,
+                f"{self.request.template}: {text}",
+                self.request.path,
+                responses=(got,),
+                transient=True,
+                ambiguous=self.request.mutating,
+            ) from None
+
+
+class Pacer:
+    """One brake for all threads: after a 429 nobody sends before the server allows it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _not_before
+        self._not_before = 0.0
+
+    def back_off(self, seconds: float) -> None:
+        """Let nobody send for *seconds*."""
+        with self._lock:
+            self._not_before = max(self._not_before, clock() + seconds)
+
+    def wait(self, call: Call) -> None:
+        """Wait for the way to be free. Raises EAGAIN at once where *call* can't last that long."""
+        while True:
+            with self._lock:
+                seconds = self._not_before - clock()
+            if seconds <= 0:
+                return
+            if seconds > call.remaining():
+                text = f"{call.what}: the server asks to wait {seconds:.0f} s"
+                raise RateLimited(errno.EAGAIN, text, transient=True)
+            # A little apart, so that the waiting threads don't all hit the limit again at once.
+            call.sleep(seconds + random.uniform(0, 0.2))
+
+
+class _Pool:
+    """Idle `requests` sessions, most recently used first; a session is used by one thread."""
+
+    def __init__(self, make: Callable[[], requests.Session]) -> None:
+        self._make = make
+        self._lock = threading.Lock()  # guards the rest
+        self._idle: list[tuple[requests.Session, float]] = []
+        self._calls: set[Call] = set()
+        self._generation = 0
+
+    @contextlib.contextmanager
+    def session(self, call: Call, *, fresh: bool) -> Any:
+        """Lend a session; *fresh*: its connection was used a moment ago or is a new one."""
+        with self._lock:
+            session, used = self._idle.pop() if self._idle else (self._make(), clock())
+            generation = self._generation
+            self._calls.add(call)
+        if fresh and clock() - used > _FRESH:
+            session.close()
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+                keep = generation == self._generation
+                if keep:
+                    self._idle.append((session, clock()))
+            if not keep:
+                session.close()
+
+    def drop(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._generation += 1
+            calls = list(self._calls)
+        for call in calls:
+            call.drop()
+        for session, _ in idle:
+            session.close()
+
+
+class ApiSession:
+    """Sends requests to one FirecREST server. Thread-safe; at most *max_requests* at a time.
+
+    *interrupted* is asked every 0.2 s while a call waits, in the calling thread: true ends the call
+    with EINTR. *deadline_s* limits a call in all, waits and repeats included; *read_timeout_s* is
+    how long a silent server is waited for. Plain http is for this machine, or *allow_http*.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        tokens: TokenSource,
+        *,
+        deadline_s: float = 90.0,
+        read_timeout_s: float = 75.0,
+        connect_timeout_s: float = 10.0,
+        max_requests: int = 6,
+        interrupted: Callable[[], bool] | None = None,
+        allow_http: bool = False,
+        verify: bool | str = True,
+    ) -> None:
+        check_origin(url, allow_http=allow_http)
+        self.url = url.split("?", 1)[0].rstrip("/")
+        self.tokens = tokens
+        self.deadline_s = deadline_s
+        self.read_timeout_s = read_timeout_s
+        self._connect_timeout = connect_timeout_s
+        self._interrupted = interrupted
+        self._verify = verify
+        self._pacer = Pacer()
+        self._slots = threading.BoundedSemaphore(max_requests)
+        trust_env = not is_loopback(url)
+        self._pool = _Pool(lambda: patient_session(trust_env=trust_env))
+        self._stats_lock = threading.Lock()  # guards _stats
+        self._stats: Counter[str] = Counter()
+
+    def request(self, request: Request) -> Answer:
+        """Send *request* and return the answer. Any thread.
+
+        Raises `FirecrestException`: see `faults`; EINTR where the caller was interrupted, EAGAIN
+        where the server asks for a longer wait than the deadline leaves.
+        """
+        call = Call(request.deadline_s or self.deadline_s, self._interrupted, what=request.template)
+        with making(call):
+            try:
+                return self._repeating(request, call)
+            except FirecrestException as exc:
+                if exc.filename is None and request.path is not None:
+                    exc.filename = request.path
+                raise
+
+    def stats(self) -> dict[str, int]:
+        """Return how many requests went to each endpoint template so far."""
+        with self._stats_lock:
+            return dict(self._stats)
+
+    def drop_connections(self) -> None:
+        """Close all connections, those in use as well: after a suspend they are dead."""
+        self._pool.drop()
+
+    # -- ring 2: what is safe to repeat -------------------------------------------------------
+
+    def _repeating(self, request: Request, call: Call) -> Answer:
+        failures = 0
+        while True:
+            try:
+                return self._in_turn(request, call)
+            except RateLimited as exc:
+                if not _refused_unseen(exc):
+                    raise
+                self._pacer.back_off(exc.retry_after or 10.0)
+            except FirecrestException as exc:
+                failures += 1
+                if not _repeatable(request, exc, failures):
+                    raise
+                pause = _pause(exc, failures)
+                if pause >= call.remaining():
+                    raise
+                log.debug("%s: %s; again in %.1f s", request.template, exc.strerror, pause)
+                call.sleep(pause)
+
+    # -- ring 3: pace and slots ---------------------------------------------------------------
+
+    def _in_turn(self, request: Request, call: Call) -> Answer:
+        self._pacer.wait(call)
+        call.acquire(self._slots)
+        try:
+            return self._with_token(request, call)
+        finally:
+            self._slots.release()
+
+    # -- ring 4: the token --------------------------------------------------------------------
+
+    def _with_token(self, request: Request, call: Call) -> Answer:
+        if not request.with_token:
+            return self._checked(request, call, None)
+        token = bearer_of(self.tokens)
+        try:
+            return self._checked(request, call, token)
+        except Unauthorized as exc:
+            # The server looks at the token before anything else, so nothing has happened yet.
+            if not exc.responses or is_authorisation(exc.responses[-1]):
+                raise
+            first = exc
+        newer = self._newer_token(token, first)
+        return self._checked(request, call, newer)
+
+    def _newer_token(self, refused: str, why: FirecrestException) -> str:
+        invalidate = getattr(self.tokens, "invalidate", None)
+        if invalidate is not None:
+            invalidate(refused)
+        token = bearer_of(self.tokens)
+        if token == refused:
+            raise why
+        return token
+
+    # -- ring 5: one exchange -----------------------------------------------------------------
+
+    def _checked(self, request: Request, call: Call, token: str | None) -> Answer:
+        answer = self._logged(request, call, token)
+        if 200 <= answer.status_code < 300:
+            return answer
+        got = evidence(
+            answer.status_code, answer.headers, answer.body, request.method, request.template
+        )
+        raise request.faults(got, request.path, mutating=request.mutating)
+
+    def _logged(self, request: Request, call: Call, token: str | None) -> Answer:
+        with self._stats_lock:
+            self._stats[f"{request.method} {request.template}"] += 1
+        start = time.monotonic()
+        status: object = "-"
+        try:
+            answer = self._exchange(request, call, token)
+            status = answer.status_code
+            return answer
+        except FirecrestException as exc:
+            status = errno.errorcode.get(exc.errno or 0, "?")
+            raise
+        finally:
+            ms = (time.monotonic() - start) * 1000
+            log.info("%s %s %s %.0f ms", request.method, request.endpoint, status, ms)
+
+    def _exchange(self, request: Request, call: Call, token: str | None) -> Answer:
+        fresh = not request.idempotent
+        with (
+            self._pool.session(call, fresh=fresh) as session,
+            transport_faults(request.template, mutating=request.mutating),
+            self._send(session, request, call, token) as got,
+        ):
+            body = read_body(got, request.limit)
+            headers = {name.lower(): value for name, value in got.headers.items()}
+            return Answer(got.status_code, headers, body, request)
+
+    def _send(
+        self, session: requests.Session, request: Request, call: Call, token: str | None
+    ) -> requests.Response:
+        headers = {"Accept": "application/json, */*;q=0.5", "X-Request-ID": str(uuid.uuid4())}
+        if request.body is not None:
+            headers["Content-Type"] = request.body.content_type
+        patience = request.read_timeout_s or self.read_timeout_s
+        return session.request(
+            request.method,
+            self.url + request.endpoint,
+            params=dict(request.params),
+            json=request.json,
+            data=request.body.open() if request.body is not None else None,
+            headers=headers,
+            auth=_Bearer(token),
+            timeout=(min(self._connect_timeout, max(call.remaining(), 0.1)), patience),
+            allow_redirects=False,
+            stream=True,
+            verify=self._verify,
+        )
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Adds the token. An auth object, because without one requests would look into ~/.netrc."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _refused_unseen(exc: RateLimited) -> bool:
+    """Tell whether a gateway turned the request away before anybody looked at it (429)."""
+    return bool(exc.responses) and exc.responses[-1].status_code == 429
+
+
+#: Statuses after which the same request may do better within seconds.
+_SHORT_LIVED = frozenset({424, 502, 503, 504})
+
+
+def _repeatable(request: Request, exc: FirecrestException, failures: int) -> bool:
+    if not request.idempotent or not exc.transient or failures > _REPEATS:
+        return False
+    if exc.errno in (errno.EINTR, errno.ECONNABORTED):
+        return False
+    if not exc.responses:
+        return exc.errno in (errno.ECONNRESET, errno.EPIPE, errno.EHOSTUNREACH)
+    status = exc.responses[-1].status_code
+    if status == 503 and "unhealthy" in exc.responses[-1].text:
+        # The verdict of a check that runs every other minute: asking again tells nothing new.
+        return False
+    return status in _SHORT_LIVED or "exit status:None" in exc.responses[-1].text
+
+
+def _pause(exc: FirecrestException, failures: int) -> float:
+    if failures == 1 and not exc.responses and exc.errno != errno.EHOSTUNREACH:
+        # Most likely a kept connection that the server had closed: a new one will do.
+        return 0.0
+    return float(0.3 * 2**failures * random.uniform(0.7, 1.3))

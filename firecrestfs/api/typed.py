@@ -1,0 +1,324 @@
+"""What the mount sees of FirecREST: model values, exact bytes, operations that prove what they do.
+
+`TypedClient` works on whatever `Firecrest.server()` returns, so one class serves all versions.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import FirecrestException
+from ..model import Job, Kind
+from .decode import job_of
+from .faults import (
+    Exists,
+    IsADirectory,
+    JobNotFound,
+    NotADirectory,
+    NotFound,
+    refusal,
+)
+from .names import candidates, checked_path, checked_text, parent_and_name
+from .reading import Reader
+from .v2 import pick
+
+
+class TypedClient(Reader):
+    """FirecREST as model values. Thread-safe; raises `OSError` (`FirecrestException`) only.
+
+    An exception that is `ambiguous` came after the request was on its way: what it asked for may
+    have happened. Methods say where they settle that themselves.
+    """
+
+    # -- files --------------------------------------------------------------------------------
+
+    def upload(self, system: str, directory: str, name: str, data: bytes) -> None:
+        """Write *data* as *name* in *directory*: in place, through links, not atomically.
+
+        EINVAL for empty data or names that can't travel (take the tar route), EFBIG above the
+        limit. After an ambiguous failure the file may be old, new, or cut.
+        """
+        limit = self.limits(system).upload
+        self._client.server().upload(system, directory, name, data, limit=limit)
+
+    def mkdir(self, system: str, path: str, *, parents: bool = False) -> None:
+        """Create a directory. EEXIST where something is there (a directory is fine with *parents*).
+
+        A lost answer is settled here.
+        """
+        server = self._client.server()
+        try:
+            server.mkdir(system, path, parents=parents)
+        except FirecrestException as exc:
+            if not exc.ambiguous:
+                raise
+            self._mkdir_again(system, path, parents)
+
+    def _mkdir_again(self, system: str, path: str, parents: bool) -> None:
+        try:
+            self._client.server().mkdir(system, path, parents=parents)
+        except Exists:
+            # Most likely by the first attempt; if not, it is still what was asked for.
+            if self.stat(system, path).kind is not Kind.DIRECTORY:
+                raise
+
+    def remove(self, system: str, path: str, kind: Kind) -> None:
+        """Remove one entry that is what *kind* says: proven by a fresh look, since rm asks nothing.
+
+        EISDIR for a directory where none was expected, ENOTDIR the other way round, ENOTEMPTY,
+        EBUSY for the roots. A lost answer is settled here. What others create in a directory
+        between the look and the removal is removed with it.
+        """
+        clean = self._removable(system, path)
+        self._prove(system, clean, kind)
+        try:
+            self._client.server().rm(system, clean)
+        except FirecrestException as exc:
+            if not exc.ambiguous:
+                raise
+            try:
+                self._prove(system, clean, kind)
+                self._client.server().rm(system, clean)
+            except NotFound:
+                return
+
+    def remove_tree(self, system: str, path: str) -> None:
+        """Remove a directory with everything in it. ENOTDIR for anything else, links included.
+
+        A tree too large for the time limit raises ETIMEDOUT half-way: call again, or use a job.
+        """
+        clean = self._removable(system, path)
+        if self.stat(system, clean).kind is not Kind.DIRECTORY:
+            raise NotADirectory(errno.ENOTDIR, "not a directory on the cluster", path)
+        try:
+            self._client.server().rm(system, clean)
+        except FirecrestException as exc:
+            if not exc.ambiguous or exc.errno == errno.ETIMEDOUT:
+                raise
+            try:
+                self._client.server().rm(system, clean)
+            except NotFound:
+                return
+
+    def _removable(self, system: str, path: str) -> str:
+        clean = checked_path(path)
+        roots = {root.path for root in self.system(system).roots}
+        if clean == "/" or any(root == clean or root.startswith(clean + "/") for root in roots):
+            raise refusal(errno.EBUSY, "a file system's root can't be removed", path)
+        return clean
+
+    def _prove(self, system: str, path: str, kind: Kind) -> None:
+        found = self.stat(system, path).kind
+        if kind is not Kind.DIRECTORY:
+            if found is Kind.DIRECTORY:
+                raise IsADirectory(errno.EISDIR, "a directory on the cluster", path)
+            if found is not kind:
+                text = f"changed on the cluster: now a {found.name.lower()}"
+                raise refusal(errno.ESTALE, text, path)
+        elif found is not Kind.DIRECTORY:
+            raise NotADirectory(errno.ENOTDIR, "not a directory on the cluster", path)
+        elif self._client.server().ls(system, path):
+            raise refusal(errno.ENOTEMPTY, "the directory is not empty", path)
+
+    def symlink(self, system: str, target: str, link: str) -> None:
+        """Create *link* with the text *target*. EEXIST where something is there.
+
+        EINVAL for a target that isn't absolute and inside the system's roots: such links travel in
+        archives. A lost answer is settled here.
+        """
+        clean = checked_path(link)
+        self._check_target(system, target)
+        try:
+            made = self._client.server().symlink(system, target, clean)
+        except FirecrestException as exc:
+            if exc.ambiguous and self._is_link(system, clean, target):
+                return
+            raise
+        # Where a directory of that name is, ln makes the link inside it and calls it a success.
+        if made.get("type") != "l" or clean not in candidates(str(made.get("name", ""))):
+            self._undo_inner_link(system, clean, target)
+            raise Exists(errno.EEXIST, "a directory of this name exists on the cluster", link)
+
+    def _check_target(self, system: str, target: str) -> None:
+        checked_text(target, "the link's target")
+        roots = [root.path.rstrip("/") + "/" for root in self.system(system).roots]
+        plain = target.startswith("/") and ".." not in target.split("/")
+        if not plain or not any((checked_path(target) + "/").startswith(root) for root in roots):
+            text = "FirecREST makes links to absolute paths inside its file systems only"
+            raise refusal(errno.EINVAL, text, target)
+
+    def _is_link(self, system: str, path: str, target: str) -> bool:
+        try:
+            return self.readlink(system, path) == target
+        except FirecrestException:
+            return False
+
+    def _undo_inner_link(self, system: str, directory: str, target: str) -> None:
+        inner = f"{directory}/{parent_and_name(checked_path(target))[1]}"
+        if self._is_link(system, inner, target):
+            self.remove(system, inner, Kind.SYMLINK)
+
+    def chmod(self, system: str, path: str, mode: int) -> None:
+        """Set the twelve permission bits; follows links."""
+        # Five digits: with fewer, chmod keeps a directory's set-id bits.
+        self._client.server().chmod(system, path, f"{mode & 0o7777:05o}")
+
+    def chown(self, system: str, path: str, uid: int | None, gid: int | None) -> None:
+        """Set remote owner and group; None: unchanged. Follows links."""
+        if uid is None and gid is None:
+            return
+        owner = "" if uid is None else str(uid)
+        self._client.server().chown(system, path, owner, "" if gid is None else str(gid))
+
+    def compress(
+        self,
+        system: str,
+        source: str,
+        target: str,
+        *,
+        compression: str = "gzip",
+        dereference: bool = False,
+        pattern: str | None = None,
+    ) -> None:
+        """Make the archive *target* of *source*, members named below the base name of *source*.
+
+        After a failure an invalid archive may be left. *pattern* (find's -regex, members then start
+        with `./`) takes plain characters only, else EINVAL.
+        """
+        self._client.server().compress(
+            system,
+            source,
+            target,
+            compression=compression,
+            pattern=pattern,
+            dereference=dereference,
+        )
+
+    def extract(
+        self, system: str, archive: str, directory: str, *, compression: str = "gzip"
+    ) -> None:
+        """Unpack *archive* into the existing *directory*; existing files are replaced (new inodes).
+
+        After any failure some members may be there: prove each.
+        """
+        self._client.server().extract(system, archive, directory, compression=compression)
+
+    # -- jobs ---------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        system: str,
+        *,
+        script: bytes | str | None = None,
+        script_path: str | None = None,
+        working_directory: str,
+        name: str | None = None,
+        account: str | None = None,
+        env: Mapping[str, str] | None = None,
+        partition: str | None = None,
+        reservation: str | None = None,
+        constraints: str | None = None,
+        standard_output: str | None = None,
+        standard_error: str | None = None,
+        standard_input: str | None = None,
+    ) -> str:
+        """Submit a batch script, or one on the cluster, and return the job's id. Never sent twice.
+
+        ENOEXEC for a script without a `#!` line. After an ambiguous failure the job may exist: look
+        for it by name.
+        """
+        texts = {
+            "name": name,
+            "account": account,
+            "partition": partition,
+            "reservation": reservation,
+            "constraints": constraints,
+            "standardOutput": standard_output,
+            "standardError": standard_error,
+            "standardInput": standard_input,
+        }
+        job: dict[str, Any] = {key: _option(key, text) for key, text in texts.items() if text}
+        job["workingDirectory"] = checked_path(working_directory)
+        job.update(_script(script, script_path))
+        if env:
+            job["env"] = _environment(env)
+        job_id = pick(self._client.server().submit(system, job), "jobId")
+        if job_id is None:
+            text = "the scheduler took the job but told no id"
+            raise refusal(errno.EIO, text, script_path, ambiguous=True)
+        return str(job_id)
+
+    def jobs(self, system: str) -> list[Job]:
+        """Return the user's recent jobs, in the server's order, each id once (its latest run)."""
+        found = {job.job_id: job for job in map(job_of, self._client.server().jobs(system))}
+        return list(found.values())
+
+    def job(self, system: str, job_id: str) -> Job:
+        """Return one job. Raises `JobNotFound`, also for some seconds after the submission."""
+        found = self._client.server().job(system, job_id)
+        if not found:
+            raise JobNotFound(errno.ENOENT, f"no such job: {job_id}")
+        return job_of(found[-1])
+
+    def job_metadata(self, system: str, job_id: str) -> dict[str, str | None]:
+        """Return `script`, `standardInput`, `standardOutput`, `standardError`; each may be None."""
+        found = self._client.server().job_metadata(system, job_id)
+        if not found:
+            raise JobNotFound(errno.ENOENT, f"no such job: {job_id}")
+        keys = ("script", "standardInput", "standardOutput", "standardError")
+        return {key: pick(found[-1], key) for key in keys}
+
+    def cancel(self, system: str, job_id: str) -> None:
+        """Cancel a job; one that has ended already is fine. Raises `JobNotFound`."""
+        try:
+            self._client.server().cancel(system, job_id)
+        except FirecrestException as exc:
+            if exc.errno != errno.EALREADY:
+                raise
+
+    # -- the connection -----------------------------------------------------------------------
+
+    def drop_connections(self) -> None:
+        """Close all connections: after a suspend they are dead."""
+        self._client.session.drop_connections()
+
+    def stats(self) -> dict[str, int]:
+        """Return the number of requests so far by endpoint."""
+        return self._client.session.stats()
+
+
+def _option(key: str, text: str) -> str:
+    checked_text(text, key)
+    if not text.isprintable():
+        raise refusal(errno.EINVAL, f"{key} holds a character that can't be passed on", text)
+    return text
+
+
+def _script(script: bytes | str | None, script_path: str | None) -> dict[str, str]:
+    if (script is None) == (script_path is None):
+        raise refusal(errno.EINVAL, "either a script or the path of one, not both")
+    if script_path is not None:
+        return {"scriptPath": checked_path(script_path)}
+    try:
+        text = script.decode("utf-8") if isinstance(script, bytes) else str(script)
+    except UnicodeDecodeError:
+        raise refusal(errno.ENOEXEC, "the script is not UTF-8 text") from None
+    if not text.startswith("#!"):
+        text = "not a batch script: its first line must start with '#!'"
+        raise refusal(errno.ENOEXEC, text)
+    return {"script": text}
+
+
+def _environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Check variables: the server pastes them into one comma-separated option of sbatch."""
+    for key, value in env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+            raise refusal(errno.EINVAL, f"not a variable's name: {key!r}")
+        if "," in value:
+            text = f"the value of {key} holds a comma, which FirecREST can't pass to the scheduler"
+            raise refusal(errno.EINVAL, text)
+        checked_text(value, f"the value of {key}")
+    return dict(env)
