@@ -1,7 +1,8 @@
 """The exceptions of the package: everything that crosses a layer is an `OSError` with an errno.
 
     OSError
-     └ FirecrestException        the server (or the way to it) refused; `.responses` has the evidence
+     ├ FirecrestException        the server (or the way to it) refused; `.responses` has the evidence
+     └ ConflictError             both versions of a file survive, ours under `.landed_as`
 
 Python's own `OSError` constructor picks `FileNotFoundError` and friends; the subclasses of
 `FirecrestException` in `api.faults` do the same for the server's refusals.
@@ -14,7 +15,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .model import Response
+    from .model import Attr, Response
 
 #: Local errnos after which the same request may succeed later, unchanged.
 _TRANSIENT = frozenset(
@@ -55,6 +56,20 @@ class FirecrestException(OSError):
         self.responses = responses
         self.transient = transient
         self.ambiguous = ambiguous
+
+
+class ConflictError(OSError):
+    """The remote file at `filename` was changed by someone else; ours was stored as `landed_as`.
+
+    `attr` describes what was stored.
+    """
+
+    def __init__(self, path: str, landed_as: str, attr: Attr) -> None:
+        name = landed_as.rpartition("/")[2]
+        text = f"changed on the cluster since it was read here; your version is kept there as {name}"
+        super().__init__(errno.ESTALE, text, path)
+        self.landed_as = landed_as
+        self.attr = attr
 
 
 def os_error(code: int, path: str | None = None, text: str | None = None) -> OSError:

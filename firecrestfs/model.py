@@ -74,6 +74,7 @@ class Attr:
     remote numbers (-1: unknown), `owner` and `group` remote names or numbers as text. `target` is
     the text of a symlink where known. `listed` is the raw time text of a listing. `ino`, `dev`
     and `ctime_ns` are 0 where the source doesn't tell. `acl`: the mode is not the whole truth.
+    `inode` is the number the mount shows, 0 until the file system has given one.
     """
 
     kind: Kind
@@ -93,6 +94,7 @@ class Attr:
     acl: bool = False
     source: Source = Source.STAT
     listed: str = ""
+    inode: int = 0
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -208,3 +210,19 @@ class Response:
     def json(self) -> Any:
         """Return the body parsed as JSON. Raises `ValueError` where it isn't JSON."""
         return json.loads(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreItem:
+    """One file to store: `data` becomes the content of the absolute remote `path`.
+
+    `base` is the remote file that the data is based on, None for a new one. `mode` and `mtime_ns`
+    are None where the cluster's defaults will do.
+    """
+
+    key: int
+    path: str
+    data: bytes
+    mode: int | None = None
+    mtime_ns: int | None = None
+    base: Attr | None = None

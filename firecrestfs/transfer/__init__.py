@@ -1,0 +1,1 @@
+"""Moving bytes: which way a file travels, and when."""

@@ -1,0 +1,1 @@
+"""What the mount looks like: operations on paths, without a kernel."""

@@ -1,0 +1,338 @@
+"""One local copy of a file: its bytes, what was changed in it here, and what has been stored.
+
+A copy is *complete* or holds nothing yet; it lives in the cache directory while it is clean and in
+the state directory from its first local change until that change has landed.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr, Source
+
+
+class State(enum.Enum):
+    """Where the local copy stands against the cluster."""
+
+    CLEAN = "clean"  # equal to the remote file as `base` describes it, or nothing fetched yet
+    DIRTY = "dirty"  # changed here, not yet stored
+    STORING = "storing"  # a store of an earlier or the present generation is running
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one store carries: the bytes and attributes at one generation.
+
+    `mode` and `mtime_ns` are None where nobody asked for them; `base` is the remote file this was
+    based on, None for a new one.
+    """
+
+    generation: int
+    data: bytes
+    mode: int | None
+    mtime_ns: int | None
+    base: Attr | None
+
+
+class CachedFile:
+    """One local copy. Thread-safe; its lock comes after the tree lock and before leaf locks.
+
+    Local disk I/O happens under the lock, network I/O never.
+    """
+
+    def __init__(self, clean_dir: Path, dirty_dir: Path, ident: str, attr: Attr) -> None:
+        self.ident = ident
+        self._clean_path = clean_dir / ident
+        self._dirty_path = dirty_dir / ident
+        self._lock = threading.Lock()  # guards all below
+        self._attr = attr  # as the mount shows it, own changes included
+        self._base: Attr | None = attr  # the remote file this copy is based on; None: new
+        self._wanted_mode: int | None = None
+        self._wanted_mtime_ns: int | None = None
+        self._state = State.CLEAN
+        self._complete = False
+        self._generation = 0
+        self._fd = -1
+        self._opens = 0
+        self._writers = 0
+        self._in_dirty_dir = False
+        self._discarded = False
+        self._same: Attr | None = None  # the last attributes that were found to describe it
+
+    # -- what others may ask -------------------------------------------------------------------
+
+    @property
+    def attr(self) -> Attr:
+        """The attributes as they are here and now."""
+        return self._attr
+
+    @property
+    def base(self) -> Attr | None:
+        """The remote file this copy is based on; None while it has never been stored."""
+        return self._base
+
+    @property
+    def state(self) -> State:
+        """Where the copy stands against the cluster."""
+        return self._state
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes are here."""
+        return self._complete
+
+    @property
+    def generation(self) -> int:
+        """Counter of local changes."""
+        return self._generation
+
+    @property
+    def opens(self) -> int:
+        """Number of open handles."""
+        return self._opens
+
+    @property
+    def writers(self) -> int:
+        """Number of open handles that may write."""
+        return self._writers
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes this copy takes on the local disk."""
+        return self._attr.size if self._complete else 0
+
+    # -- opening and closing -------------------------------------------------------------------
+
+    def opened(self, writing: bool) -> None:
+        """Count one more handle."""
+        with self._lock:
+            self._opens += 1
+            self._writers += writing
+
+    def released(self, writing: bool) -> None:
+        """Count one handle less; the last one closes the local descriptor."""
+        with self._lock:
+            self._opens -= 1
+            self._writers -= writing
+            if self._opens == 0:
+                self._close_locked()
+                if self._state is State.CLEAN:
+                    self._move_to_clean_locked()
+
+    # -- bytes ---------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make this a new, empty file that exists only here."""
+        with self._lock:
+            self._base = None
+            self._become_dirty_locked()
+            self._complete = True
+            self._open_locked(os.O_CREAT | os.O_TRUNC)
+
+    def fill(self, data: bytes, attr: Attr) -> None:
+        """Take *data* as the content of the remote file *attr*, unless there are local changes."""
+        with self._lock:
+            if self._state is not State.CLEAN or self._complete:
+                return
+            self._close_locked()
+            temporary = self._clean_path.with_name(self.ident + ".tmp")
+            temporary.write_bytes(data)
+            os.replace(temporary, self._clean_path)
+            self._attr = replace(attr, size=len(data))
+            self._base = attr
+            self._complete = True
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return up to *size* bytes from *offset*. The copy must be complete."""
+        with self._lock:
+            return os.pread(self._open_locked(), size, offset)
+
+    def write(self, data: bytes, offset: int | None) -> int:
+        """Write *data* at *offset* (None: at the end). The copy must be complete."""
+        with self._lock:
+            self._become_dirty_locked()
+            at = self._attr.size if offset is None else offset
+            fd = self._open_locked()
+            done = 0
+            try:
+                while done < len(data):
+                    done += os.pwrite(fd, data[done:], at + done)
+            finally:
+                self._modified_locked(max(self._attr.size, at + done))
+            return done
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend to *size* bytes. The copy must be complete unless *size* is 0."""
+        with self._lock:
+            self._become_dirty_locked()
+            os.ftruncate(self._open_locked(os.O_CREAT), size)
+            self._complete = True
+            self._modified_locked(size)
+
+    def sync(self) -> None:
+        """Make the local bytes survive a power loss."""
+        with self._lock:
+            if self._in_dirty_dir:
+                os.fsync(self._open_locked())
+                if self._opens == 0:
+                    self._close_locked()
+
+    # -- attributes ----------------------------------------------------------------------------
+
+    def set_mode(self, mode: int) -> None:
+        """Give the file *mode* with its next store."""
+        with self._lock:
+            self._wanted_mode = mode
+            self._attr = replace(self._attr, mode=mode)
+            self._generation += 1
+
+    def set_times(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Give the file these times (None: unchanged) with its next store."""
+        with self._lock:
+            shown = self._attr
+            self._attr = replace(
+                shown,
+                atime_ns=shown.atime_ns if atime_ns is None else atime_ns,
+                mtime_ns=shown.mtime_ns if mtime_ns is None else mtime_ns,
+            )
+            if mtime_ns is not None:
+                self._wanted_mtime_ns = mtime_ns
+            self._generation += 1
+
+    def rebase(self, base: Attr | None) -> None:
+        """Base the local changes on another remote file (None: on none): the file was renamed."""
+        with self._lock:
+            self._base = base
+            if base is not None and self._wanted_mode is None:
+                self._wanted_mode = self._attr.mode
+
+    def adopt(self, remote: Attr) -> None:
+        """Note that the remote file became *remote* by our own doing (a chmod, a rename)."""
+        with self._lock:
+            self._base = remote
+            self._same = None
+            self._attr = replace(self._attr, mode=remote.mode)
+
+    def describes(self, remote: Attr) -> bool:
+        """Tell whether *remote*, just learnt, is the version this copy is of."""
+        if remote is self._same:
+            return True
+        base = self._base
+        if base is None or not _same_version(base, remote):
+            return False
+        self._same = remote
+        return True
+
+    # -- storing -------------------------------------------------------------------------------
+
+    def begin_store(self) -> Snapshot | None:
+        """Return what to store now, or None where there is nothing (any more)."""
+        with self._lock:
+            if self._state is State.CLEAN or self._discarded:
+                return None
+            data = self._dirty_path.read_bytes()
+            if len(data) != self._attr.size:
+                raise os_error(errno.EIO, None, "the local copy has lost bytes; it was set aside")
+            self._state = State.STORING
+            return Snapshot(
+                self._generation, data, self._wanted_mode, self._wanted_mtime_ns, self._base
+            )
+
+    def stored(self, snapshot: Snapshot, remote: Attr) -> bool:
+        """Note that *snapshot* landed as *remote*. Return whether nothing is left to store."""
+        with self._lock:
+            self._base = remote
+            unchanged = self._generation == snapshot.generation
+            self._state = State.CLEAN if unchanged else State.DIRTY
+            if unchanged:
+                self._wanted_mode = self._wanted_mtime_ns = None
+                self._attr = replace(
+                    self._attr, mode=remote.mode, source=Source.LOCAL, acl=remote.acl
+                )
+                if self._opens == 0:
+                    self._move_to_clean_locked()
+            return unchanged
+
+    def store_failed(self) -> None:
+        """Note that a store did not land: the file is dirty as before."""
+        with self._lock:
+            if self._state is State.STORING:
+                self._state = State.DIRTY
+
+    def discard(self) -> None:
+        """Remove the local bytes; open handles go on reading theirs."""
+        with self._lock:
+            self._discarded = True
+            if self._opens:
+                self._open_locked()
+            for path in (self._clean_path, self._dirty_path):
+                path.unlink(missing_ok=True)
+            self._state = State.CLEAN
+
+    def forget_bytes(self) -> None:
+        """Drop the bytes of a clean copy that no one has open; they can be fetched again."""
+        with self._lock:
+            if self._state is State.CLEAN and self._opens == 0 and self._complete:
+                self._complete = False
+                self._clean_path.unlink(missing_ok=True)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _open_locked(self, extra: int = 0) -> int:
+        if self._fd < 0:
+            path = self._dirty_path if self._in_dirty_dir else self._clean_path
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | extra, 0o600)
+        return self._fd
+
+    def _close_locked(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _become_dirty_locked(self) -> None:
+        if not self._in_dirty_dir:
+            if self._complete:
+                self._move_locked(self._clean_path, self._dirty_path)
+            self._in_dirty_dir = True
+        if self._state is State.CLEAN:
+            self._state = State.DIRTY
+
+    def _modified_locked(self, size: int) -> None:
+        now = time.time_ns()
+        self._attr = replace(
+            self._attr, size=size, mtime_ns=now, ctime_ns=now, source=Source.LOCAL
+        )
+        self._wanted_mtime_ns = None
+        self._generation += 1
+
+    def _move_to_clean_locked(self) -> None:
+        if self._in_dirty_dir and self._complete and not self._discarded:
+            self._move_locked(self._dirty_path, self._clean_path)
+            self._in_dirty_dir = False
+
+    def _move_locked(self, source: Path, target: Path) -> None:
+        try:
+            os.rename(source, target)
+        except OSError as exc:
+            if exc.errno != errno.EXDEV:
+                raise
+            self._close_locked()
+            target.write_bytes(source.read_bytes())
+            with suppress(FileNotFoundError):
+                source.unlink()
+
+
+def _same_version(base: Attr, remote: Attr) -> bool:
+    """Tell whether two attributes describe one version; across sources by size and seconds."""
+    if base.source is remote.source:
+        return base.fingerprint == remote.fingerprint
+    second = 1_000_000_000
+    return (base.size, base.mtime_ns // second) == (remote.size, remote.mtime_ns // second)

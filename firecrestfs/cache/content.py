@@ -1,0 +1,72 @@
+"""All local copies of one mount: where they live, how much room they take, which may go."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+import uuid
+from collections import OrderedDict
+from pathlib import Path
+
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr
+
+from .cached_file import CachedFile, State
+
+#: Bytes of the local disk that are never taken.
+_KEEP_FREE_BYTES = 64 << 20
+
+
+class ContentCache:
+    """Makes local copies and evicts clean ones, least recently used first. Thread-safe (a leaf)."""
+
+    def __init__(self, cache_dir: Path, state_dir: Path, limit_bytes: int) -> None:
+        self._clean_dir = cache_dir / "files"
+        self._dirty_dir = state_dir / "files"
+        self._limit = limit_bytes
+        self._lock = threading.Lock()  # guards _files
+        self._files: OrderedDict[str, CachedFile] = OrderedDict()
+        # What an earlier mount fetched can't be told from what has changed since: start anew.
+        shutil.rmtree(self._clean_dir, ignore_errors=True)
+        for directory in (self._clean_dir, self._dirty_dir):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def new(self, attr: Attr) -> CachedFile:
+        """Return an empty local copy for the remote file *attr*."""
+        file = CachedFile(self._clean_dir, self._dirty_dir, uuid.uuid4().hex, attr)
+        with self._lock:
+            self._files[file.ident] = file
+        return file
+
+    def used(self, file: CachedFile) -> None:
+        """Note that *file* was used: it is the last to be evicted now."""
+        with self._lock:
+            if file.ident in self._files:
+                self._files.move_to_end(file.ident)
+
+    def drop(self, file: CachedFile) -> None:
+        """Discard *file* for good."""
+        with self._lock:
+            self._files.pop(file.ident, None)
+        file.discard()
+
+    def make_room(self, size: int) -> None:
+        """Evict until *size* more bytes fit into the bound. Raises ENOSPC where the disk is full."""
+        with self._lock:
+            files = list(self._files.values())
+        used = sum(file.disk_bytes for file in files)
+        for file in files:
+            if used + size <= self._limit:
+                break
+            if file.state is State.CLEAN and not file.opens:
+                used -= file.disk_bytes
+                file.forget_bytes()
+        stat = os.statvfs(self._dirty_dir)
+        if stat.f_bavail * stat.f_frsize < size + _KEEP_FREE_BYTES:
+            raise os_error(
+                errno.ENOSPC,
+                str(self._dirty_dir),
+                "this machine's disk is full: make room, or give another --state-dir",
+            )

@@ -1,0 +1,205 @@
+"""Attributes, listings and absences of one system, believed for a limited time.
+
+A directory's listing carries the attributes of everything in it, so most lookups are answered by
+the listing of the parent. Entries that were asked for one by one are kept beside the listings.
+
+Time is measured with CLOCK_BOOTTIME: what was learnt before a suspend is stale after it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from firecrestfs.model import Attr, DirEntry
+
+#: Names remembered per system before the least recently used directories are dropped.
+_MAX_NAMES = 500_000
+_MAX_SINGLES = 50_000
+
+
+def boottime() -> float:
+    """Return seconds since boot, those asleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def split(path: str) -> tuple[str, str]:
+    """Return the directory and the name of an absolute *path*; `/` gives `("/", "")`."""
+    directory, _, name = path.rpartition("/")
+    return directory or "/", name
+
+
+def join(directory: str, name: str) -> str:
+    """Return the path of *name* in *directory*."""
+    return f"/{name}" if directory == "/" else f"{directory}/{name}"
+
+
+def is_below(path: str, top: str) -> bool:
+    """Tell whether *path* is *top* or lies under it."""
+    return top == "/" or path == top or path.startswith(top + "/")
+
+
+@dataclass(slots=True)
+class Listing:
+    """The names of one directory, learnt at `learnt` (boot time, seconds)."""
+
+    entries: dict[str, Attr]
+    learnt: float
+
+
+@dataclass(slots=True)
+class _Single:
+    """What one lookup told: attributes, or None for an absence."""
+
+    attr: Attr | None
+    learnt: float
+
+
+@dataclass(slots=True)
+class MetadataCache:
+    """Listings, attributes and absences with their ages. Every method is thread-safe (a leaf lock).
+
+    `ttl` and `negative_ttl` are seconds. A fill (`put_*`) brings the `mark` taken before its
+    request was sent and is dropped where the path has changed here in the meantime.
+    """
+
+    ttl: float = 30.0
+    negative_ttl: float = 5.0
+    clock: Callable[[], float] = boottime
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # guards all below
+    _listings: LRUCache[str, Listing] = field(
+        default_factory=lambda: LRUCache(_MAX_NAMES, getsizeof=lambda each: len(each.entries) + 1)
+    )
+    _singles: LRUCache[str, _Single] = field(default_factory=lambda: LRUCache(_MAX_SINGLES))
+    _changes: LRUCache[str, int] = field(default_factory=lambda: LRUCache(_MAX_SINGLES))
+    _counter: int = 0
+    _floor: int = 0  # marks below it are refused: an invalidation touched everything
+
+    # -- looking up ----------------------------------------------------------------------------
+
+    def listing(self, directory: str) -> Mapping[str, Attr] | None:
+        """Return the believed listing of *directory*, or None.
+
+        The mapping is never changed once it has been handed out (`changed` replaces it).
+        """
+        with self._lock:
+            found = self._listings.get(directory)
+            if found is None or self.clock() - found.learnt > self.ttl:
+                return None
+            return found.entries
+
+    def lookup(self, path: str) -> Attr | bool | None:
+        """Return the attributes of *path*, False where it is believed absent, None where unknown."""
+        directory, name = split(path)
+        with self._lock:
+            now = self.clock()
+            single = self._singles.get(path)
+            listing = self._listings.get(directory)
+            if listing is not None and (single is None or listing.learnt >= single.learnt):
+                age = now - listing.learnt
+                attr = listing.entries.get(name)
+                if attr is not None:
+                    return attr if age <= self.ttl else None
+                return False if age <= self.negative_ttl else None
+            if single is None:
+                return None
+            age = now - single.learnt
+            if single.attr is not None:
+                return single.attr if age <= self.ttl else None
+            return False if age <= self.negative_ttl else None
+
+    def last_known(self, path: str) -> Attr | None:
+        """Return the newest attributes of *path* however old they are, or None."""
+        directory, name = split(path)
+        with self._lock:
+            single = self._singles.get(path)
+            listing = self._listings.get(directory)
+            if listing is not None and (single is None or listing.learnt >= single.learnt):
+                return listing.entries.get(name)
+            return single.attr if single else None
+
+    # -- filling -------------------------------------------------------------------------------
+
+    def mark(self) -> int:
+        """Return the mark to take before a request whose answer shall fill the cache."""
+        with self._lock:
+            return self._counter
+
+    def put_listing(self, directory: str, entries: Iterable[DirEntry], mark: int) -> bool:
+        """Believe *entries* to be all of *directory*. Return False where the fill was dropped."""
+        table = {entry.name: entry.attr for entry in entries}
+        with self._lock:
+            if self._changed_since_locked(directory, mark):
+                return False
+            self._put_listing_locked(directory, table)
+            return True
+
+    def put_attr(self, path: str, attr: Attr | None, mark: int) -> bool:
+        """Believe *attr* (None: absent) for *path*. Return False where the fill was dropped."""
+        with self._lock:
+            if self._changed_since_locked(split(path)[0], mark):
+                return False
+            self._singles[path] = _Single(attr, self.clock())
+            return True
+
+    # -- own changes ---------------------------------------------------------------------------
+
+    def changed(self, path: str, attr: Attr | None) -> None:
+        """Note that *path* was changed from here: it has *attr* now, or (None) is gone."""
+        directory, name = split(path)
+        with self._lock:
+            self._touch_locked(directory)
+            listing = self._listings.get(directory)
+            if listing is not None:
+                entries = dict(listing.entries)
+                if attr is None:
+                    entries.pop(name, None)
+                else:
+                    entries[name] = attr
+                self._put_listing_locked(directory, entries, listing.learnt)
+            self._singles[path] = _Single(attr, self.clock())
+
+    def invalidate(self, path: str) -> None:
+        """Forget what is known of *path* itself: attributes, absence and its own listing."""
+        directory, name = split(path)
+        with self._lock:
+            self._touch_locked(directory)
+            self._touch_locked(path)
+            self._singles.pop(path, None)
+            self._listings.pop(path, None)
+            if name and directory in self._listings:
+                del self._listings[directory]
+
+    def invalidate_below(self, path: str) -> None:
+        """Forget everything at and below *path*, and the listing that names it."""
+        with self._lock:
+            self._counter += 1
+            self._floor = self._counter
+            for table in (self._listings, self._singles):
+                for key in [key for key in table if is_below(key, path)]:
+                    del table[key]
+            self._listings.pop(split(path)[0], None)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _put_listing_locked(
+        self, directory: str, table: dict[str, Attr], learnt: float | None = None
+    ) -> None:
+        listing = Listing(table, self.clock() if learnt is None else learnt)
+        self._listings.pop(directory, None)
+        if len(table) < _MAX_NAMES:
+            self._listings[directory] = listing
+
+    def _touch_locked(self, directory: str) -> None:
+        self._counter += 1
+        if directory not in self._changes and len(self._changes) >= _MAX_SINGLES:
+            # The oldest change is about to be forgotten: refuse every fill that began before it.
+            self._floor = self._counter
+        self._changes[directory] = self._counter
+
+    def _changed_since_locked(self, directory: str, mark: int) -> bool:
+        return mark < self._floor or self._changes.get(directory, 0) > mark

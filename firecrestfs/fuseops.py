@@ -1,0 +1,500 @@
+"""FuseOperations: the protocol adapter between FUSE and the mount table, nothing else.
+
+Paths, open flags and `st_*` dictionaries stop here. Every operation passes one door: whatever goes
+wrong leaves as an `OSError` with a positive errno. What a path looks like is decided in `vfs`.
+
+This is the only module that imports a FUSE binding: `mfusepy` where it is installed, else `fuse`
+(fusepy). They share an interface; where they differ, the difference is in here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import functools
+import importlib
+import itertools
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import ModuleType
+from typing import Any, TypeVar
+
+from firecrestfs.model import Attr
+from firecrestfs.vfs.base import Filesystem, OpenFile
+from firecrestfs.vfs.namespace import Namespace
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BINDINGS = ("mfusepy", "fuse")
+#: What utimensat(2) writes into tv_nsec for "now" and "leave it", as the bindings hand it on.
+_UTIME_NOW, _UTIME_OMIT = 1073741823, 1073741822
+#: Misses that are part of everyday life and not worth a line.
+_QUIET = frozenset(
+    {errno.ENOENT, errno.ENODATA, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTSUP, errno.EINTR,
+     errno.ENOTDIR, errno.EISDIR, errno.EXDEV}
+)  # fmt: skip
+_PATH_ENCODING = "utf-8-firecrestfs"
+
+_here = threading.local()
+
+
+def interrupted() -> bool:
+    """Tell whether the process that waits for this thread's operation has been interrupted."""
+    check = getattr(_here, "interrupted", None)
+    return check is not None and bool(check())
+
+
+def _door(method: F) -> F:
+    """Let nothing leave *method* but its result or an `OSError` with a positive errno."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def run(self: FuseOperations, *args: Any) -> Any:
+        _here.interrupted = self.check_interrupted
+        try:
+            return method(self, *args)
+        except OSError as exc:
+            raise self.refused(name, args, exc) from None
+        except Exception:
+            log.exception("%s %s: internal error", name, args[0] if args else "")
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        finally:
+            _here.interrupted = None
+
+    return run  # type: ignore[return-value]
+
+
+class FuseOperations:
+    """The operations that libfuse calls, from many threads at once."""
+
+    use_ns = True
+    #: Let utimens tell apart what is to be left alone (libfuse 2; 3 always does).
+    flag_utime_omit_ok = 1
+
+    def __init__(self, namespace: Namespace, report: Callable[[str, str], None]) -> None:
+        self._route = namespace.route
+        self._report = report
+        self._handles: dict[int, OpenFile] = {}  # changed by single dict operations only
+        self._numbers = itertools.count(1)
+        self.draining = False
+        self.check_interrupted: Callable[[], int] | None = None
+
+    def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
+        """Return what the kernel is told of *exc*; say it where a person can read it."""
+        code = exc.errno if isinstance(exc.errno, int) and exc.errno > 0 else errno.EIO
+        if code in _QUIET:
+            log.debug("%s %s: %s", name, args[:1], exc)
+        else:
+            log.warning("%s %s: %s", name, args[0] if args else "", exc)
+            if exc.strerror and exc.strerror != os.strerror(code):
+                self._report(str(args[0]) if args else "/", str(exc.strerror))
+        return OSError(code, os.strerror(code))
+
+    # -- looking -------------------------------------------------------------------------------
+
+    @_door
+    def getattr(self, path: str, fi: Any = None) -> Mapping[str, int]:
+        """Return `st_*` of *path*, or of the open file behind *fi*."""
+        attr = None
+        if fi is not None:
+            handle = self._handles.get(fi.fh)
+            attr = handle.getattr() if handle is not None else None
+        if attr is None:
+            filesystem, sub = self._route(path)
+            attr = filesystem.getattr(sub)
+        return _stat_of(attr)
+
+    @_door
+    def access(self, path: str, mask: int) -> int:
+        """Check *mask* against the remote mode."""
+        filesystem, sub = self._route(path)
+        filesystem.access(sub, mask)
+        return 0
+
+    @_door
+    def opendir(self, path: str) -> int:
+        """Check that *path* may be listed."""
+        filesystem, sub = self._route(path)
+        filesystem.access(sub, os.R_OK)
+        return 0
+
+    @_door
+    def readdir(self, path: str, fh: int) -> list[tuple[str, Mapping[str, int], int]]:
+        """Return all names with kinds and inodes. A list: a generator would run outside the door."""
+        filesystem, sub = self._route(path)
+        dots: list[tuple[str, Mapping[str, int], int]] = [
+            (name, {"st_mode": stat.S_IFDIR}, 0) for name in (".", "..")
+        ]
+        return dots + [
+            (
+                entry.name,
+                {"st_mode": entry.attr.kind.type_bits, "st_ino": entry.attr.inode},
+                0,
+            )
+            for entry in filesystem.readdir(sub)
+        ]
+
+    @_door
+    def readlink(self, path: str) -> str:
+        """Return the text of a symlink."""
+        filesystem, sub = self._route(path)
+        return filesystem.readlink(sub)
+
+    @_door
+    def statfs(self, path: str) -> Mapping[str, int]:
+        """Return constants: a cluster's free space can't be asked for, and zero stops copies."""
+        block, total = 4096, (1 << 50) // 4096
+        return {
+            "f_bsize": block,
+            "f_frsize": block,
+            "f_blocks": total,
+            "f_bfree": total // 2,
+            "f_bavail": total // 2,
+            "f_files": 1 << 32,
+            "f_ffree": 1 << 31,
+            "f_favail": 1 << 31,
+            "f_namemax": 255,
+        }
+
+    # -- extended attributes -------------------------------------------------------------------
+
+    @_door
+    def getxattr(self, path: str, name: str, *position: int) -> bytes:
+        """Answer `user.firecrest.*`; the kernel asks for security.* at every write."""
+        if not name.startswith("user.firecrest."):
+            raise OSError(errno.ENODATA, name)
+        filesystem, sub = self._route(path)
+        return filesystem.getxattr(sub, name)
+
+    @_door
+    def listxattr(self, path: str) -> list[str]:
+        """Return none: copying programs shall not try to carry ours."""
+        return []
+
+    @_door
+    def setxattr(self, path: str, name: str, value: bytes, options: int, *position: int) -> int:
+        """Refuse: FirecREST has no extended attributes."""
+        raise OSError(errno.ENOTSUP, name)
+
+    @_door
+    def removexattr(self, path: str, name: str) -> int:
+        """Refuse: FirecREST has no extended attributes."""
+        raise OSError(errno.ENOTSUP, name)
+
+    # -- open files ----------------------------------------------------------------------------
+
+    @_door
+    def open(self, path: str, fi: Any) -> int:
+        """Open an existing file; the handle's number goes into *fi*."""
+        self._refuse_writing_while_draining(fi.flags)
+        filesystem, sub = self._route(path)
+        self._give(fi, filesystem.open(sub, fi.flags))
+        return 0
+
+    @_door
+    def create(self, path: str, mode: int, fi: Any) -> int:
+        """Make and open a file."""
+        self._refuse_writing_while_draining(os.O_WRONLY)
+        filesystem, sub = self._route(path)
+        self._give(fi, filesystem.create(sub, fi.flags, stat.S_IMODE(mode)))
+        return 0
+
+    @_door
+    def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
+        """Read from an open file."""
+        return self._handle(fi).read(size, offset)
+
+    @_door
+    def write(self, path: str, data: bytes, offset: int, fi: Any) -> int:
+        """Write into an open file."""
+        return self._handle(fi).write(data, offset)
+
+    @_door
+    def truncate(self, path: str, length: int, fi: Any = None) -> int:
+        """Cut or extend by path, or by handle where libfuse tells it."""
+        if length < 0:
+            raise OSError(errno.EINVAL, path)
+        handle = self._handles.get(fi.fh) if fi is not None else None
+        if handle is not None:
+            handle.truncate(length)
+        else:
+            filesystem, sub = self._route(path)
+            filesystem.truncate(sub, length)
+        return 0
+
+    @_door
+    def flush(self, path: str, fi: Any) -> int:
+        """One descriptor of the file was closed."""
+        self._handle(fi).flush()
+        return 0
+
+    @_door
+    def fsync(self, path: str, datasync: int, fi: Any) -> int:
+        """Make what was written durable."""
+        self._handle(fi).fsync()
+        return 0
+
+    @_door
+    def fsyncdir(self, path: str, datasync: int, fh: int) -> int:
+        """Accept: names are changed on the cluster before the call returns."""
+        return 0
+
+    @_door
+    def release(self, path: str, fi: Any) -> int:
+        """The last descriptor is gone."""
+        handle = self._handles.pop(fi.fh, None)
+        if handle is not None:
+            handle.release()
+        return 0
+
+    # -- names ---------------------------------------------------------------------------------
+
+    @_door
+    def mknod(self, path: str, mode: int, dev: int) -> int:
+        """Make a regular file; devices, pipes and sockets have no meaning across the network."""
+        if not stat.S_ISREG(mode) and stat.S_IFMT(mode):
+            raise OSError(errno.EPERM, path)
+        self._refuse_writing_while_draining(os.O_WRONLY)
+        filesystem, sub = self._route(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        handle = filesystem.create(sub, flags, stat.S_IMODE(mode))
+        try:
+            handle.flush()
+        finally:
+            handle.release()
+        return 0
+
+    @_door
+    def mkdir(self, path: str, mode: int) -> int:
+        """Make a directory."""
+        self._writable(path).mkdir(self._route(path)[1], stat.S_IMODE(mode))
+        return 0
+
+    @_door
+    def unlink(self, path: str) -> int:
+        """Remove a non-directory."""
+        filesystem, sub = self._route(path)
+        filesystem.unlink(sub)
+        return 0
+
+    @_door
+    def rmdir(self, path: str) -> int:
+        """Remove an empty directory."""
+        filesystem, sub = self._route(path)
+        filesystem.rmdir(sub)
+        return 0
+
+    @_door
+    def rename(self, old: str, new: str) -> int:
+        """Rename within one file system; across two, programs copy."""
+        filesystem, sub_old = self._route(old)
+        target, sub_new = self._route(new)
+        if filesystem is not target:
+            raise OSError(errno.EXDEV, old)
+        filesystem.rename(sub_old, sub_new)
+        return 0
+
+    @_door
+    def symlink(self, path: str, text: str) -> int:
+        """Make the symlink *path* with *text*."""
+        filesystem, sub = self._route(path)
+        filesystem.symlink(text, sub)
+        return 0
+
+    @_door
+    def link(self, new: str, old: str) -> int:
+        """Make *new* a hard link to *old*."""
+        filesystem, sub_old = self._route(old)
+        target, sub_new = self._route(new)
+        if filesystem is not target:
+            raise OSError(errno.EXDEV, old)
+        filesystem.link(sub_old, sub_new)
+        return 0
+
+    # -- attributes ----------------------------------------------------------------------------
+
+    @_door
+    def chmod(self, path: str, mode: int) -> int:
+        """Set permission bits."""
+        filesystem, sub = self._route(path)
+        filesystem.chmod(sub, stat.S_IMODE(mode))
+        return 0
+
+    @_door
+    def chown(self, path: str, uid: int, gid: int) -> int:
+        """Set owner and group as far as they can be."""
+        filesystem, sub = self._route(path)
+        filesystem.chown(sub, uid, gid)
+        return 0
+
+    @_door
+    def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
+        """Set times; None for *times* means both are now."""
+        filesystem, sub = self._route(path)
+        now = time.time_ns()
+        atime, mtime = times or (_UTIME_NOW, _UTIME_NOW)
+        filesystem.utimens(sub, _time_of(atime, now), _time_of(mtime, now))
+        return 0
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _give(self, fi: Any, handle: OpenFile) -> None:
+        number = next(self._numbers)
+        self._handles[number] = handle
+        fi.fh = number
+        fi.direct_io = int(handle.direct_io)
+        fi.keep_cache = int(handle.keep_cache)
+
+    def _handle(self, fi: Any) -> OpenFile:
+        handle = self._handles.get(fi.fh)
+        if handle is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return handle
+
+    def _writable(self, path: str) -> Filesystem:
+        self._refuse_writing_while_draining(os.O_WRONLY)
+        return self._route(path)[0]
+
+    def _refuse_writing_while_draining(self, flags: int) -> None:
+        if self.draining and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EROFS, "the mount is being taken down")
+
+
+class _CallableOperations(FuseOperations):
+    """As fusepy wants it: it calls the object with the name of the operation."""
+
+    def __call__(self, name: str, *args: Any) -> Any:
+        return getattr(self, name)(*args)
+
+    def init(self, path: str) -> None:
+        """Do nothing; fusepy looks for it."""
+
+    def destroy(self, path: str) -> None:
+        """Do nothing; fusepy looks for it."""
+
+
+def _stat_of(attr: Attr) -> dict[str, int]:
+    return {
+        "st_mode": attr.kind.type_bits | attr.mode,
+        "st_ino": attr.inode,
+        "st_nlink": attr.nlink,
+        "st_uid": attr.uid,
+        "st_gid": attr.gid,
+        "st_size": attr.size,
+        "st_blocks": (attr.size + 511) // 512,
+        "st_blksize": 131072,
+        "st_atime": attr.atime_ns or attr.mtime_ns,
+        "st_mtime": attr.mtime_ns,
+        "st_ctime": attr.ctime_ns or attr.mtime_ns,
+    }
+
+
+def _time_of(value: int, now: int) -> int | None:
+    if value == _UTIME_NOW:
+        return now
+    return None if value == _UTIME_OMIT else value
+
+
+# -- the binding -----------------------------------------------------------------------------------
+
+
+def load_binding(name: str = "") -> ModuleType:
+    """Import the FUSE binding *name*, or the first of `BINDINGS` that loads.
+
+    Raises `OSError` with what to install where none does.
+    """
+    reasons = []
+    for each in (name,) if name else BINDINGS:
+        try:
+            return importlib.import_module(each)
+        except (ImportError, OSError, AttributeError) as exc:
+            reasons.append(f"{each}: {exc}")
+    raise OSError(
+        errno.ENOSYS,
+        "no FUSE library could be loaded (" + "; ".join(reasons) + "): "
+        "install the packages fuse3 and libfuse2",
+    )
+
+
+def describe_binding(binding: ModuleType) -> str:
+    """Return the name of *binding* and of the library it has loaded."""
+    return f"{binding.__name__} with {binding._libfuse._name}"
+
+
+def _is_libfuse3(binding: ModuleType) -> bool:
+    return int(getattr(binding, "fuse_version_major", 2)) == 3
+
+
+def fuse_settings(binding: ModuleType, fsname: str) -> dict[str, Any]:
+    """Return the mount options for *binding*: the table of FUSE settings."""
+    settings: dict[str, Any] = {
+        "foreground": True,
+        "fsname": fsname,
+        "subtype": "firecrestfs",
+        # Inodes are ours and stable: programs recognise files by them across remounts.
+        "use_ino": True,
+        # The kernel believes attributes and absences not at all: the cache here knows better.
+        "attr_timeout": 0,
+        "negative_timeout": 0,
+        "entry_timeout": 1,
+    }
+    if _is_libfuse3(binding):
+        if binding.fuse_version_minor >= 12:
+            # Calls that wait for the network hold a thread each; `ls` must find one free.
+            settings["max_threads"] = 128
+        return settings
+    # Without them writes come in 4 KiB pieces, and O_TRUNC as a truncation by path.
+    return settings | {"big_writes": True, "atomic_o_trunc": True}
+
+
+def make_operations(
+    binding: ModuleType, namespace: Namespace, report: Callable[[str, str], None]
+) -> FuseOperations:
+    """Return the operations object as *binding* wants it."""
+    kind = FuseOperations if binding.__name__ == "mfusepy" else _CallableOperations
+    operations = kind(namespace, report)
+    operations.check_interrupted = binding._libfuse.fuse_interrupted
+    return operations
+
+
+def run_fuse(
+    binding: ModuleType, operations: FuseOperations, mountpoint: str, options: Mapping[str, Any]
+) -> None:
+    """Mount at *mountpoint* and serve until it is unmounted. Raises `OSError` where it can't.
+
+    Not for the main thread: signals are handled there.
+    """
+    _register_path_codec()
+    extra: dict[str, Any] = {} if binding.__name__ == "mfusepy" else {"encoding": _PATH_ENCODING}
+    try:
+        binding.FUSE(operations, mountpoint, raw_fi=True, **extra, **options)
+    except RuntimeError as exc:
+        raise OSError(errno.EIO, f"FUSE could not mount {mountpoint} (code {exc})") from exc
+
+
+def _register_path_codec() -> None:
+    """Make names of any bytes pass fusepy, which decodes strictly."""
+
+    def encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
+        return text.encode("utf-8", "surrogateescape"), len(text)
+
+    def decode(data: Any, errors: str = "strict") -> tuple[str, int]:
+        raw = bytes(data)
+        return raw.decode("utf-8", "surrogateescape"), len(raw)
+
+    def search(name: str) -> codecs.CodecInfo | None:
+        if name.replace("_", "-") != _PATH_ENCODING:
+            return None
+        return codecs.CodecInfo(encode, decode, name=_PATH_ENCODING)
+
+    with suppress(LookupError):
+        codecs.lookup(_PATH_ENCODING)
+        return
+    codecs.register(search)

@@ -1,0 +1,356 @@
+"""The composition root: from a Config to FuseOperations. Objects are wired here and nowhere else."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .api import ClientCredentialsAuth, Firecrest, StaticToken, TokenCommand, TokenFile, TypedClient
+from .api.auth import TokenSource
+from .cache.content import ContentCache
+from .cache.metadata import MetadataCache, is_below
+from .config import Config
+from .errors import os_error
+from .fuseops import FuseOperations, interrupted, make_operations
+from .model import System, UserInfo
+from .transfer.bundle import Bundler
+from .transfer.engine import TransferEngine
+from .vfs.base import Filesystem
+from .vfs.control import ControlFilesystem, ErrorLog, as_json
+from .vfs.flights import Flights
+from .vfs.identity import Identity
+from .vfs.jobs import JobsFilesystem
+from .vfs.namespace import Mounted, Namespace, RootFilesystem
+from .vfs.overlay import Overlay
+from .vfs.remote import RemoteFilesystem, RemoteParts
+from .vfs.stores import Stores
+from .vfs.tree import RemoteTree
+
+log = logging.getLogger(__name__)
+
+#: A submission waits this long for its inputs to land.
+_INPUTS_S = 50.0
+
+
+def make_client(config: Config) -> TypedClient:
+    """Return the client for the server of *config*. No request is sent."""
+    zones = {name: each.zone for name, each in config.systems.items() if each.zone}
+    client = Firecrest(
+        config.url,
+        _token_source(config),
+        api_version=config.api_version or None,
+        deadline_s=config.op_timeout + 30,
+        allow_http=config.allow_http,
+    )
+    return TypedClient(client, zones)
+
+
+def _token_source(config: Config) -> TokenSource:
+    if config.token_command:
+        return TokenCommand(config.token_command)
+    if config.token_file:
+        return TokenFile(config.token_file)
+    if config.token:
+        return StaticToken(config.token)
+    return ClientCredentialsAuth(
+        config.client_id,
+        config.client_secret,
+        config.token_url,
+        scope=config.scope or None,
+        allow_http=config.allow_http,
+    )
+
+
+@dataclass
+class Mount:
+    """A wired mount: what the process that serves it needs to know."""
+
+    client: TypedClient
+    operations: FuseOperations
+    namespace: Namespace
+    flights: Flights
+    errors: ErrorLog
+
+    def files(self) -> dict[str, RemoteFilesystem]:
+        """Return the systems that someone has looked into."""
+        return {
+            name: parts[0]
+            for name, parts in self.namespace.connected().items()
+            if isinstance(parts[0], RemoteFilesystem)
+        }
+
+    def drain(
+        self, timeout_s: float | None, stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, str]:
+        """Store everything; return what did not land, with the reason."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        failed: dict[str, str] = {}
+        for name, files in self.files().items():
+            rest = None if end is None else max(0.0, end - time.monotonic())
+            failed.update(_failures(name, files.stores.flush("/", rest, stop)))
+            try:
+                files.sweep()
+            except OSError as exc:
+                failed[f"/{name}"] = f"an archive of ours is left behind: {exc.strerror}"
+        return failed
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Return what has not landed, a row each."""
+        return [row for name, files in self.files().items() for row in _pending_rows(name, files)]
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        for files in self.files().values():
+            files.stores.stop()
+        self.flights.shutdown()
+
+
+def build(
+    config: Config, binding: ModuleType, mountpoint: str, log_path: Path | None = None
+) -> Mount:
+    """Wire a mount of the server of *config*; asks it which systems it offers.
+
+    Raises `OSError` where the server, the credentials or the local directories won't do.
+    """
+    _require_outside(mountpoint, config.local_state_dir, config.local_cache_dir)
+    for directory in (config.local_state_dir, config.local_cache_dir):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    client = make_client(config)
+    systems = {system.name: system for system in client.systems()}
+    if not systems:
+        raise os_error(errno.ENODEV, config.url, "the server offers no systems to this user")
+    flights = Flights(deadline_s=config.op_timeout, interrupted=interrupted)
+    errors = ErrorLog()
+    content = ContentCache(config.local_cache_dir, config.local_state_dir, config.cache_size)
+    connector = _Connector(config, client, flights, errors, content, mountpoint)
+    mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
+    uid, gid = os.getuid(), os.getgid()
+    root = RootFilesystem(list(mounted), uid, gid)
+    controls = _Controls(config, mountpoint, log_path)
+    control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid)
+    namespace = Namespace(root, control, mounted, flights)
+    operations = make_operations(binding, namespace, errors.report)
+    mount = Mount(client, operations, namespace, flights, errors)
+    controls.mount = mount
+    return mount
+
+
+@dataclass(frozen=True)
+class _Connector:
+    """Makes the file systems of a system when someone first looks into it."""
+
+    config: Config
+    client: TypedClient
+    flights: Flights
+    errors: ErrorLog
+    content: ContentCache
+    mountpoint: str
+
+    def connect_later(self, system: System) -> Callable[[], tuple[Filesystem, Filesystem]]:
+        """Return the call that connects *system*."""
+        return lambda: self.connect(system)
+
+    def connect(self, system: System) -> tuple[Filesystem, Filesystem]:
+        """Find out who we are on *system* and return its files and its jobs. Several requests."""
+        if system.problem:
+            log.warning("%s: %s", system.name, system.problem)
+        user = self.client.userinfo(system.name)
+        homes = self._home_links(system, user)
+        if "HOME" in homes:
+            self._learn_zone(system.name, homes["HOME"])
+        files = RemoteFilesystem(self._parts(system, user), homes, self.mountpoint)
+        jobs = JobsFilesystem(
+            self.client,
+            system.name,
+            self.flights,
+            files,
+            lambda: files.stores.flush("/", _INPUTS_S, interrupted),
+            homes.get("SCRATCH") or homes.get("HOME") or "/",
+            os.getuid(),
+            os.getgid(),
+            self.mountpoint,
+        )
+        return files, jobs
+
+    def _parts(self, system: System, user: UserInfo) -> RemoteParts:
+        settings = self.config.system(system.name)
+        identity = Identity(system.name, user, os.getuid(), os.getgid())
+        metadata = MetadataCache(
+            ttl=self.config.ttl if settings.ttl is None else settings.ttl,
+            negative_ttl=(
+                self.config.negative_ttl if settings.negative_ttl is None else settings.negative_ttl
+            ),
+        )
+        tree = RemoteTree(
+            self.client,
+            system,
+            identity,
+            metadata,
+            self.flights,
+            verbatim_links=self.config.symlinks == "verbatim",
+        )
+        overlay = Overlay()
+        bundler = Bundler(self.client, system.name)
+        engine = TransferEngine(self.client, system, user, bundler)
+        stores = Stores(
+            tree,
+            overlay,
+            self.content,
+            engine,
+            self.flights,
+            lambda path, text: self.errors.report(f"/{system.name}{path}", text),
+            self.config.write_back,
+        )
+        return RemoteParts(
+            self.client, identity, tree, overlay, self.content, engine, bundler, stores, self.flights
+        )
+
+    def _home_links(self, system: System, user: UserInfo) -> dict[str, str]:
+        """Return HOME and SCRATCH as far as they are set or can be proven by a stat."""
+        settings = self.config.system(system.name)
+        wanted = {"HOME": (settings.home, "users"), "SCRATCH": (settings.scratch, "scratch")}
+        found = {}
+        for name, (configured, data_type) in wanted.items():
+            guesses = [configured] if configured else [
+                f"{root.path.rstrip('/')}/{user.name}"
+                for root in system.roots if root.data_type == data_type
+            ]
+            for path in guesses:
+                if self._is_there(system.name, path):
+                    found[name] = path
+                    break
+        return found
+
+    def _is_there(self, system: str, path: str) -> bool:
+        try:
+            self.client.stat(system, path, follow=True)
+        except (FileNotFoundError, PermissionError):
+            return False
+        return True
+
+    def _learn_zone(self, system: str, home: str) -> None:
+        """Learn in which zone the cluster's listings are, from entries of the home directory."""
+        try:
+            self.client.list(system, home)
+            self.client.learn_zone(system, home)
+        except OSError as exc:
+            log.info("%s: the zone of its listings isn't known yet: %s", system, exc)
+
+
+class _Controls:
+    """What the files of `.firecrestfs/` show and do."""
+
+    def __init__(self, config: Config, mountpoint: str, log_path: Path | None) -> None:
+        self._config = config
+        self._mountpoint = mountpoint
+        self._log_path = log_path
+        self._since = time.time()
+        self.mount: Mount | None = None
+
+    def reads(self) -> dict[str, Callable[[], str]]:
+        """Return the files that are made on reading."""
+        return {
+            "status.json": self._status,
+            "queue": self._queue,
+            "errors": lambda: "".join(f"{line}\n" for line in self._wired().errors.lines()),
+            "log": self._log,
+            "stats.json": lambda: as_json({"requests": self._wired().client.stats()}),
+        }
+
+    def commands(self) -> dict[str, Callable[[str], str]]:
+        """Return the files that carry out what is written into them."""
+        return {"refresh": self._refresh, "ctl": self._ctl}
+
+    def _wired(self) -> Mount:
+        assert self.mount is not None
+        return self.mount
+
+    def _status(self) -> str:
+        mount = self._wired()
+        return as_json(
+            {
+                "pid": os.getpid(),
+                "url": self._config.url,
+                "mountpoint": self._mountpoint,
+                "state_dir": str(self._config.local_state_dir),
+                "cache_dir": str(self._config.local_cache_dir),
+                "since": self._since,
+                "systems": sorted(mount.namespace.names()),
+                "connected": sorted(mount.namespace.connected()),
+                "draining": mount.operations.draining,
+                "pending": mount.pending(),
+                "errors": mount.errors.lines()[-5:],
+            }
+        )
+
+    def _queue(self) -> str:
+        rows = self._wired().pending()
+        return "".join(f"{row['state']:8} {row['path']}  {row['error']}".rstrip() + "\n"
+                       for row in rows)
+
+    def _log(self) -> str:
+        if self._log_path is None:
+            return ""
+        with self._log_path.open("rb") as file:
+            file.seek(max(0, self._log_path.stat().st_size - 65536))
+            return file.read().decode("utf-8", "replace")
+
+    def _refresh(self, path: str) -> str:
+        """Drop what is believed at and below *path*, a path within the mount."""
+        for name, files in self._wired().files().items():
+            prefix = f"/{name}"
+            if is_below(prefix, path or "/"):
+                files.refresh("/")
+            elif is_below(path, prefix):
+                files.refresh(path[len(prefix) :])
+        return ""
+
+    def _ctl(self, line: str) -> str:
+        """Carry out `sync PATH`; the answer is JSON, read from the same descriptor."""
+        verb, _, path = line.partition(" ")
+        if verb != "sync":
+            raise os_error(errno.EINVAL, "ctl", f"unknown command: {verb}")
+        failed: dict[str, str] = {}
+        for name, files in self._wired().files().items():
+            prefix = f"/{name}"
+            if is_below(prefix, path or "/"):
+                failed |= _failures(name, files.stores.flush("/", None, interrupted))
+                files.sweep()
+            elif is_below(path, prefix):
+                failed |= _failures(
+                    name, files.stores.flush(path[len(prefix) :], None, interrupted)
+                )
+        return as_json({"failed": failed})
+
+
+def _failures(system: str, failed: dict[str, OSError | None]) -> dict[str, str]:
+    return {
+        f"/{system}{path}": (exc.strerror or str(exc)) if exc else "not yet stored"
+        for path, exc in failed.items()
+    }
+
+
+def _pending_rows(system: str, files: RemoteFilesystem) -> list[dict[str, Any]]:
+    rows = []
+    for path, row in files.stores.pending():
+        state = "storing" if row.in_flight else "failed" if row.parked else "waiting"
+        error = "" if row.error is None else str(row.error.strerror)
+        rows.append(
+            {"path": f"/{system}{path}", "state": state, "tries": row.tries, "error": error}
+        )
+    return rows
+
+
+def _require_outside(mountpoint: str, *directories: Path) -> None:
+    for directory in directories:
+        if is_below(os.path.abspath(directory), mountpoint):
+            raise os_error(
+                errno.EINVAL, str(directory), "a directory that the mount works with lies in it"
+            )

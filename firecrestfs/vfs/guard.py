@@ -1,0 +1,65 @@
+"""Names that never travel to a cluster, and names that can't.
+
+Desktops probe every directory for files of their own. Such names are answered here: a probe is
+never worth a request, and the litter of one user's desktop is nothing for a shared file system.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from firecrestfs.errors import os_error
+
+#: Names of libfuse's own: open files that were unlinked.
+HIDDEN_PREFIX = ".fuse_hidden"
+
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "autorun.inf", ".localized"})
+_PROBES = frozenset(
+    {".hidden", ".directory", ".xdg-volume-info", ".xdg-volume-icon", ".Trash", "Autorun.inf"}
+)
+#: Log files that FirecREST's own jobs leave in the working directory, and archives of ours.
+_HOUSEKEEPING = (".fcfs-", ".f7t_file_handling_job_")
+
+
+def is_trash(name: str) -> bool:
+    """Tell whether *name* is a desktop's bin for deleted files."""
+    return name == ".Trash" or name.startswith(".Trash-")
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file *name* stays on this machine, for the life of the mount."""
+    return name in _LITTER or name.startswith("._")
+
+
+def is_probe(name: str) -> bool:
+    """Tell whether asking for *name* is a desktop's habit that costs no request."""
+    return name in _PROBES or is_litter(name) or is_trash(name)
+
+
+def is_housekeeping(name: str) -> bool:
+    """Tell whether *name* belongs to the machinery and isn't shown."""
+    return name.startswith(_HOUSEKEEPING)
+
+
+def refuse_unsendable(path: str) -> None:
+    """Raise EINVAL, with the reason, for a path that no request can carry."""
+    if "'" in path:
+        raise os_error(
+            errno.EINVAL, path, "FirecREST can't carry a name with a single quote ('); rename it"
+        )
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise os_error(
+            errno.EINVAL, path, "FirecREST can't carry a name that is not UTF-8; rename it"
+        ) from None
+
+
+def refuse_housekeeping(name: str, path: str) -> None:
+    """Raise EPERM for names that the mount keeps for itself; they would vanish from sight."""
+    if is_housekeeping(name):
+        raise os_error(errno.EPERM, path, "names that begin like this are kept for firecrestfs")
+    if is_trash(name):
+        raise os_error(
+            errno.EPERM, path, "there is no bin on a cluster: delete permanently instead"
+        )

@@ -1,0 +1,155 @@
+"""Open files: a local copy of a remote file, an immutable snapshot, a small file in memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr
+
+from .base import OpenFile
+
+
+class CachedHandle(OpenFile):
+    """One open of a remote file through its local copy."""
+
+    def __init__(
+        self,
+        file: CachedFile,
+        flags: int,
+        complete: Callable[[CachedFile], None],
+        reserve: Callable[[CachedFile, int], None],
+        released: Callable[[CachedFile, bool], None],
+        synced: Callable[[CachedFile], None],
+    ) -> None:
+        """*complete* fetches what is missing, *reserve* refuses sizes that can't be kept."""
+        self._file = file
+        self._readable = flags & os.O_ACCMODE != os.O_WRONLY
+        self._writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self._append = bool(flags & os.O_APPEND)
+        self._complete = complete
+        self._reserve = reserve
+        self._released = released
+        self._synced = synced
+        file.opened(self._writable)
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return bytes of the local copy, fetched first where it isn't complete."""
+        if not self._readable:
+            raise os_error(errno.EBADF)
+        if not self._file.complete:
+            self._complete(self._file)
+        return self._file.read(size, offset)
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Write into the local copy. With O_APPEND the end is where the file ends now."""
+        self._may_write()
+        if not self._file.complete:
+            self._complete(self._file)
+        end = (self._file.attr.size if self._append else offset) + len(data)
+        self._reserve(self._file, end)
+        return self._file.write(data, None if self._append else offset)
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend the local copy; to 0 without fetching anything."""
+        self._may_write()
+        if size and not self._file.complete:
+            self._complete(self._file)
+        self._reserve(self._file, size)
+        self._file.truncate(size)
+
+    def getattr(self) -> Attr:
+        """Return the attributes of the copy, own changes included."""
+        return self._file.attr
+
+    def fsync(self) -> None:
+        """Make the bytes survive a power loss; report a store that failed."""
+        self._file.sync()
+        self._synced(self._file)
+
+    def release(self) -> None:
+        """Let the settle delay begin."""
+        self._file.released(self._writable)
+        self._released(self._file, self._writable)
+
+    def _may_write(self) -> None:
+        if not self._writable:
+            raise os_error(errno.EBADF)
+
+
+class BytesHandle(OpenFile):
+    """An immutable content, as it was when it was opened."""
+
+    direct_io = True
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return bytes of the snapshot."""
+        return self._content[offset : offset + size]
+
+
+class MemoryHandle(OpenFile):
+    """A small file in memory, shared by all its handles; *done* is told when it is closed."""
+
+    direct_io = True
+
+    def __init__(
+        self,
+        content: bytearray,
+        flags: int,
+        limit: int,
+        flushed: Callable[[], None] = lambda: None,
+        released: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._content = content
+        self._writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self._append = bool(flags & os.O_APPEND)
+        self._limit = limit
+        self._flushed = flushed
+        self._released = released
+        self._lock = threading.Lock()  # guards the length of _content between test and change
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return bytes as they are now."""
+        return bytes(self._content[offset : offset + size])
+
+    def write(self, data: bytes, offset: int) -> int:
+        """Write into memory. Raises EFBIG over the limit."""
+        if not self._writable:
+            raise os_error(errno.EBADF)
+        with self._lock:
+            at = len(self._content) if self._append else offset
+            self._check(at + len(data))
+            if at > len(self._content):
+                self._content.extend(bytes(at - len(self._content)))
+            self._content[at : at + len(data)] = data
+        return len(data)
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend in memory."""
+        if not self._writable:
+            raise os_error(errno.EBADF)
+        with self._lock:
+            self._check(size)
+            del self._content[size:]
+            self._content.extend(bytes(size - len(self._content)))
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        if self._writable:
+            self._flushed()
+
+    def release(self) -> None:
+        """Tell that this handle is gone."""
+        if self._writable:
+            self._released()
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise os_error(errno.EFBIG, None, f"files in here hold {self._limit:,} bytes at most")

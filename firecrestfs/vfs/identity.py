@@ -1,0 +1,90 @@
+"""Who is who: remote owners as local ones, and what a mode grants us.
+
+Remote me is the mounting user, groups that I am in are my group, everyone else is nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from dataclasses import replace
+
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr, UserInfo
+
+NOBODY = 65534
+
+
+class Identity:
+    """The mounting user on one system. Immutable but for the inode numbers it keeps."""
+
+    def __init__(self, system: str, user: UserInfo, uid: int, gid: int) -> None:
+        self.user = user
+        self.uid = uid
+        self.gid = gid
+        self._system = system
+        self._moved: dict[str, int] = {}  # path → inode, where it isn't the path's own
+
+    def localise(self, path: str, attr: Attr) -> Attr:
+        """Return *attr* of *path* with local owners and the inode that the mount shows."""
+        return replace(
+            attr,
+            uid=self.uid if attr.uid == self.user.uid else NOBODY,
+            gid=self.gid if attr.gid in self.user.groups else NOBODY,
+            owner=attr.owner or str(attr.uid),
+            group=attr.group or str(attr.gid),
+            inode=self.inode(path),
+        )
+
+    def may(self, attr: Attr, mask: int) -> bool:
+        """Tell whether the bits of *mask* are granted on the localised *attr*."""
+        if attr.acl or self.user.uid == 0:
+            return True
+        if attr.uid == self.uid:
+            granted = attr.mode >> 6
+        elif attr.gid == self.gid:
+            granted = attr.mode >> 3
+        else:
+            granted = attr.mode
+        return not mask & ~granted & 7
+
+    def require(self, path: str, attr: Attr, mask: int) -> None:
+        """Raise EACCES, with the mode, where *mask* isn't granted."""
+        if not self.may(attr, mask):
+            raise os_error(
+                errno.EACCES,
+                path,
+                f"not permitted: {stat.filemode(attr.kind.type_bits | attr.mode)} "
+                f"{attr.owner}:{attr.group} on the cluster",
+            )
+
+    def require_owner(self, path: str, attr: Attr) -> None:
+        """Raise EPERM where *attr* isn't ours."""
+        if attr.uid != self.uid and self.user.uid != 0:
+            raise os_error(errno.EPERM, path, f"it belongs to {attr.owner} on the cluster")
+
+    def require_removable(self, path: str, directory: Attr, attr: Attr) -> None:
+        """Raise where the entry *attr* may not be taken out of *directory*."""
+        self.require(path, directory, os.W_OK | os.X_OK)
+        sticky = directory.mode & stat.S_ISVTX
+        if sticky and self.uid not in (attr.uid, directory.uid):
+            raise os_error(errno.EPERM, path, f"it belongs to {attr.owner}, and its directory is sticky")
+
+    # -- inode numbers -------------------------------------------------------------------------
+
+    def inode(self, path: str) -> int:
+        """Return the stable 64-bit number of *path*: the same in every mount."""
+        moved = self._moved.get(path)
+        return moved if moved is not None else self._hash(path)
+
+    def move_inode(self, old: str, new: str) -> None:
+        """Let *new* keep the number that *old* had, and give *old* another for its next life."""
+        number = self.inode(old)
+        self._moved[new] = number
+        self._moved[old] = self._hash(f"{old}\0{number}")
+
+    def _hash(self, text: str) -> int:
+        key = f"{self._system}\0{text}".encode("utf-8", "surrogateescape")
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") | 1

@@ -1,0 +1,237 @@
+"""RemoteTree: what one system's files are, as far as listings and lookups tell.
+
+Answers come from the cache; what isn't there costs one listing of the parent, which then answers
+for all siblings. Directories above the file systems that a system offers are synthetic.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from firecrestfs.api.typed import TypedClient
+from firecrestfs.cache.metadata import MetadataCache, boottime, is_below, join, split
+from firecrestfs.errors import is_transient, os_error
+from firecrestfs.model import Attr, DirEntry, Kind, Source, System
+
+from . import guard, links
+from .flights import Flights
+from .identity import Identity
+
+log = logging.getLogger(__name__)
+
+#: A file system's own directory doesn't come and go: its attributes are believed this long.
+_ROOT_TTL_S = 300.0
+#: A directory that can't be listed isn't tried again for this long; its entries are asked singly.
+_UNLISTABLE_S = 30.0
+#: Refusals of a listing after which a single entry may still be had.
+_LOOK_SINGLY = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EFBIG, errno.EOVERFLOW, errno.ETIMEDOUT, errno.EMSGSIZE}
+)
+
+
+class RemoteTree:
+    """The names and attributes of one system. Thread-safe; methods may wait for the network."""
+
+    def __init__(
+        self,
+        client: TypedClient,
+        system: System,
+        identity: Identity,
+        metadata: MetadataCache,
+        flights: Flights,
+        *,
+        verbatim_links: bool = False,
+    ) -> None:
+        self._client = client
+        self.system = system
+        self._identity = identity
+        self._metadata = metadata
+        self._flights = flights
+        self._verbatim_links = verbatim_links
+        self._roots = [root.path.rstrip("/") or "/" for root in system.roots]
+        self._synthetic = _upper_directories(self._roots)
+        self._unlistable: dict[str, float] = {}  # directory → until (boot time)
+        self._root_attrs: dict[str, tuple[Attr, float]] = {}
+        self._born_ns = time.time_ns()
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def is_synthetic(self, path: str) -> bool:
+        """Tell whether *path* is a directory above the offered file systems."""
+        return path in self._synthetic
+
+    def is_root(self, path: str) -> bool:
+        """Tell whether *path* is the top of an offered file system."""
+        return path in self._roots
+
+    def getattr(self, path: str) -> Attr:
+        """Return the localised attributes of *path*. Raises ENOENT where it is absent."""
+        found = self._metadata.lookup(path)
+        if isinstance(found, Attr):
+            return found
+        if found is False:
+            raise os_error(errno.ENOENT, path)
+        return self._look_up(path)
+
+    def listing(self, directory: str) -> Mapping[str, Attr]:
+        """Return the entries of *directory*, from the cache or by one request."""
+        if directory in self._synthetic:
+            return {
+                name: self.plain_directory(join(directory, name))
+                for name in self._synthetic[directory]
+            }
+        entries = self._metadata.listing(directory)
+        if entries is None:
+            entries = self._flights.run(lambda: self.fetch_listing(directory), ("ls", directory))
+        return entries
+
+    def fetch_listing(self, directory: str) -> Mapping[str, Attr]:
+        """List *directory* afresh and believe the answer."""
+        guard.refuse_unsendable(directory)
+        entries: list[DirEntry] = []
+        for _ in range(3):
+            mark = self._metadata.mark()
+            raw = self._client.list(self.system.name, directory)
+            entries = [self._localised(directory, entry) for entry in raw
+                       if not guard.is_housekeeping(entry.name)]
+            if self._metadata.put_listing(directory, entries, mark):
+                break
+        return {entry.name: entry.attr for entry in entries}
+
+    def fetch_attr(self, path: str) -> Attr:
+        """Ask for *path* alone, afresh, and believe the answer. Raises ENOENT."""
+        guard.refuse_unsendable(path)
+        mark = self._metadata.mark()
+        try:
+            attr = self._localised_attr(path, self._client.stat(self.system.name, path))
+        except FileNotFoundError:
+            self._metadata.put_attr(path, None, mark)
+            raise
+        if attr.kind is Kind.SYMLINK:
+            text = self._client.readlink(self.system.name, path)
+            attr = self._with_target(path, replace(attr, target=text))
+        self._metadata.put_attr(path, attr, mark)
+        return attr
+
+    def remote_uid_attr(self, path: str) -> Attr:
+        """Return what the cluster says of *path* now, with remote owners; nothing is cached."""
+        return self._flights.run(lambda: self._client.stat(self.system.name, path))
+
+    # -- own changes ---------------------------------------------------------------------------
+
+    def changed(self, path: str, attr: Attr | None) -> None:
+        """Note that *path* has the remote attributes *attr* now, or (None) is gone."""
+        self._metadata.changed(path, None if attr is None else self._localised_attr(path, attr))
+
+    def made_directory(self, path: str, attr: Attr) -> None:
+        """Note that we made the directory *path*: it is known to be empty."""
+        self.changed(path, attr)
+        self._metadata.put_listing(path, [], self._metadata.mark())
+
+    def forget(self, path: str) -> None:
+        """Forget what is known of *path* itself."""
+        self._metadata.invalidate(path)
+
+    def refresh(self, path: str) -> None:
+        """Forget attributes, listings and absences at and below *path*."""
+        self._metadata.invalidate_below(path)
+        for table in (self._unlistable, self._root_attrs):
+            for key in [key for key in table if is_below(key, path)]:
+                table.pop(key, None)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _look_up(self, path: str) -> Attr:
+        directory, name = split(path)
+        if path in self._synthetic:
+            return self.plain_directory(path)
+        if path in self._roots:
+            return self._root_attr(path)
+        if directory in self._synthetic:
+            raise os_error(errno.ENOENT, path)
+        if guard.is_probe(name) and self._metadata.last_known(path) is None:
+            raise os_error(errno.ENOENT, path)
+        if not self._ask_singly(directory):
+            try:
+                listed = self._flights.run(
+                    lambda: self.fetch_listing(directory), ("ls", directory)
+                )
+            except OSError as exc:
+                self._may_ask_singly(directory, exc)
+            else:
+                if name in listed:
+                    return listed[name]
+                raise os_error(errno.ENOENT, path)
+        return self._flights.run(lambda: self.fetch_attr(path), ("stat", path))
+
+    def _ask_singly(self, directory: str) -> bool:
+        """Tell whether listing *directory* to find one entry of it is known to be no good."""
+        # The directory of all users' homes may be huge, and most of it is none of our business.
+        return directory in self._roots or self._unlistable.get(directory, 0.0) > boottime()
+
+    def _may_ask_singly(self, directory: str, exc: OSError) -> None:
+        if exc.errno not in _LOOK_SINGLY or (is_transient(exc) and exc.errno != errno.ETIMEDOUT):
+            raise exc
+        log.info("%s can't be listed (%s): asking for its entries one by one", directory, exc)
+        self._unlistable[directory] = boottime() + _UNLISTABLE_S
+
+    def _root_attr(self, path: str) -> Attr:
+        known = self._root_attrs.get(path)
+        if known is None or known[1] < boottime():
+            attr = self._flights.run(
+                lambda: self._client.stat(self.system.name, path, follow=True), ("root", path)
+            )
+            known = (self._localised_attr(path, attr), boottime() + _ROOT_TTL_S)
+            self._root_attrs[path] = known
+        return known[0]
+
+    def plain_directory(self, path: str) -> Attr:
+        """Return attributes for a directory that only the mount knows."""
+        return Attr(
+            Kind.DIRECTORY,
+            0o555,
+            0,
+            self._born_ns,
+            uid=self._identity.uid,
+            gid=self._identity.gid,
+            nlink=2,
+            source=Source.LOCAL,
+            inode=self._identity.inode(path),
+        )
+
+    def _localised(self, directory: str, entry: DirEntry) -> DirEntry:
+        return DirEntry(entry.name, self._localised_attr(join(directory, entry.name), entry.attr))
+
+    def _localised_attr(self, path: str, attr: Attr) -> Attr:
+        attr = self._identity.localise(path, attr)
+        return self._with_target(path, attr) if attr.kind is Kind.SYMLINK else attr
+
+    def _with_target(self, path: str, attr: Attr) -> Attr:
+        if attr.target is None or self._verbatim_links:
+            return attr
+        text = links.shown_target(path, attr.target)
+        return replace(attr, target=text, size=len(text.encode("utf-8", "surrogateescape")))
+
+
+def _upper_directories(roots: Sequence[str]) -> dict[str, list[str]]:
+    """Return the synthetic directories above *roots*, each with the names in it."""
+    upper: dict[str, list[str]] = {"/": []}
+    for root in roots:
+        path = root
+        while path != "/":
+            directory, name = split(path)
+            names = upper.setdefault(directory, [])
+            if name not in names:
+                names.append(name)
+            path = directory
+    # A file system may be mounted inside another: then the outer one is real.
+    for directory in list(upper):
+        if any(is_below(directory, root) for root in roots):
+            del upper[directory]
+    return upper
+
+
