@@ -22,8 +22,8 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from ..errors import FirecrestException
-from .fault_table import quote
-from .faults import evidence, refusal, retry_after
+from .fault_tools import quote
+from .faults import RateLimited, evidence, refusal, retry_after
 from .tokens import check_origin, fit_token, is_loopback, life_of, no_token
 from .transport import transport_faults
 from .wire import SLICE, Call, clock, current_call, making, patient_session, read_body
@@ -253,10 +253,14 @@ class ClientCredentialsAuth(CachedToken):
             return self._reject(no_token(text))
         if status in (403, 404, 405) or 300 <= status < 400:
             return no_token(f"{where} hands out no token: check AUTH_TOKEN_URL", transient=False)
+        return self._unavailable(status, headers, f"{where} has no token now; it may work later")
+
+    def _unavailable(self, status: int, headers: dict[str, str], text: str) -> FirecrestException:
         answer = evidence(status, headers, b"", "POST", "token")
-        code = errno.EAGAIN if status == 429 else errno.EHOSTUNREACH
-        exc = refusal(code, f"{where} has no token now", responses=(answer,), transient=True)
-        exc.__dict__["retry_after"] = retry_after(headers) or 10.0
+        code, kind = (errno.EAGAIN, "rate") if status == 429 else (errno.EHOSTUNREACH, "")
+        exc = refusal(code, text, responses=(answer,), transient=True, kind=kind)
+        if isinstance(exc, RateLimited):
+            exc.retry_after = retry_after(headers) or 10.0
         return exc
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 from ..errors import FirecrestException
+from . import shapes
 from .auth import TokenSource, bearer_of
-from .decode import limits_of, system_of
+from .decode import limits_of
 from .faults import refusal
 from .names import checked_path
 from .session import ApiSession, Request
@@ -109,7 +110,7 @@ class Firecrest:
 
     def all_systems(self) -> list[dict[str, Any]]:
         """Return the systems: `system`, `status`, `description`, and the server's own fields."""
-        return [_system(raw) for raw in self.server().systems()]
+        return [shapes.system(raw) for raw in self.server().systems()]
 
     def system(self, system_name: str) -> dict[str, Any]:
         """Return one element of `all_systems`. Raises ENODEV for an unknown name."""
@@ -121,13 +122,15 @@ class Firecrest:
     def filesystems(self, system_name: str | None = None) -> dict[str, list[dict[str, Any]]]:
         """Return the file systems by system: `name`, `path`, `status`, `description`."""
         systems = [self.system(system_name)] if system_name else self.all_systems()
-        return {found["system"]: [_disk(raw) for raw in _disks(found)] for found in systems}
+        return {
+            found["system"]: [shapes.disk(raw) for raw in shapes.disks(found)] for found in systems
+        }
 
     def parameters(self) -> dict[str, list[dict[str, Any]]]:
         """Return the limits and settings that scripts look up: lists of `name`, `value`, `unit`."""
         systems = self.server().systems()
-        limit = min((_max_ops(raw) for raw in systems), default=5 * 1024 * 1024)
-        disks = [{"system": raw["name"], "mounted": _mounted(raw)} for raw in systems]
+        limit = min((shapes.max_ops(raw) for raw in systems), default=5 * 1024 * 1024)
+        disks = [{"system": raw["name"], "mounted": shapes.mounted(raw)} for raw in systems]
         return {
             "utilities": [
                 {"name": "UTILITIES_MAX_FILE_SIZE", "unit": "MB", "value": f"{limit / 2**20:g}"}
@@ -152,22 +155,27 @@ class Firecrest:
 
     def nodes(self, system_name: str, nodes: Iterable[str] | None = None) -> list[dict[str, Any]]:
         """Return the nodes, all or those named."""
-        found = [_renamed(raw, _NODE) for raw in self.server().nodes(system_name)]
-        return _only(found, "NodeName", nodes)
+        found = [shapes.renamed(raw, shapes.NODE) for raw in self.server().nodes(system_name)]
+        return shapes.only(found, "NodeName", nodes)
 
     def partitions(
         self, system_name: str, partitions: Iterable[str] | None = None
     ) -> list[dict[str, Any]]:
         """Return the partitions, all or those named."""
-        found = [_renamed(raw, _PARTITION) for raw in self.server().partitions(system_name)]
-        return _only(found, "PartitionName", partitions)
+        found = [
+            shapes.renamed(raw, shapes.PARTITION) for raw in self.server().partitions(system_name)
+        ]
+        return shapes.only(found, "PartitionName", partitions)
 
     def reservations(
         self, system_name: str, reservations: Iterable[str] | None = None
     ) -> list[dict[str, Any]]:
         """Return the reservations, all or those named."""
-        found = [_renamed(raw, _RESERVATION) for raw in self.server().reservations(system_name)]
-        return _only(found, "ReservationName", reservations)
+        found = [
+            shapes.renamed(raw, shapes.RESERVATION)
+            for raw in self.server().reservations(system_name)
+        ]
+        return shapes.only(found, "ReservationName", reservations)
 
     # -- files --------------------------------------------------------------------------------
 
@@ -189,7 +197,7 @@ class Firecrest:
             recursive=recursive,
             dereference=dereference,
         )
-        return [_entry(raw) for raw in found]
+        return [shapes.entry(raw) for raw in found]
 
     def stat(self, system_name: str, target_path: str, dereference: bool = False) -> dict[str, Any]:
         """Return the numbers of `os.stat_result`; a link's own unless *dereference*."""
@@ -267,7 +275,7 @@ class Firecrest:
         self, system_name: str, source_path: str, target_path: str, extension: str = "auto"
     ) -> str:
         """Unpack the archive *source_path* into a directory; return its path."""
-        compression = compression_of(source_path if extension == "auto" else extension)
+        compression = shapes.compression_of(source_path if extension == "auto" else extension)
         self.server().extract(system_name, source_path, target_path, compression=compression)
         return target_path
 
@@ -305,102 +313,6 @@ class Firecrest:
     def _limit(self, system_name: str) -> int:
         """Return `max_ops_file_size` of the system; asked for once."""
         if system_name.lower() not in self._limits:
-            found = {str(raw.get("name")): _max_ops(raw) for raw in self.server().systems()}
+            found = {str(raw.get("name")): shapes.max_ops(raw) for raw in self.server().systems()}
             self._limits = found
         return self._limits.get(system_name.lower(), 5 * 1024 * 1024)
-
-
-# -- the tutorial's shapes -----------------------------------------------------------------------
-
-_ENTRY = {"linkTarget": "link_target", "lastModified": "last_modified"}
-_NODE = {
-    "name": "NodeName",
-    "features": "ActiveFeatures",
-    "partitions": "Partitions",
-    "state": "State",
-}
-_PARTITION = {
-    "name": "PartitionName",
-    "partition": "State",
-    "cpus": "TotalCPUs",
-    "totalNodes": "TotalNodes",
-}
-_RESERVATION = {
-    "name": "ReservationName",
-    "state": "State",
-    "nodeList": "Nodes",
-    "startTime": "StartTime",
-    "endTime": "EndTime",
-    "features": "Features",
-}
-
-
-def _renamed(raw: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    return {names.get(key, key): value for key, value in raw.items()}
-
-
-def _entry(raw: dict[str, Any]) -> dict[str, Any]:
-    entry = _renamed(raw, _ENTRY)
-    entry["link_target"] = entry.get("link_target") or ""
-    return entry
-
-
-def _only(
-    found: list[dict[str, Any]], key: str, wanted: Iterable[str] | None
-) -> list[dict[str, Any]]:
-    names = None if wanted is None else set(wanted)
-    return [raw for raw in found if names is None or raw.get(key) in names]
-
-
-def _system(raw: dict[str, Any]) -> dict[str, Any]:
-    problem = system_of(raw).problem
-    status = "not available" if problem else "available"
-    return {
-        **raw,
-        "system": str(raw.get("name", "")),
-        "status": status,
-        "description": problem or "System ready",
-    }
-
-
-def _disks(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    sick = {
-        pick(item, "path")
-        for item in pick(raw, "servicesHealth", [])
-        if pick(item, "serviceType") == "filesystem" and pick(item, "healthy") is False
-    }
-    return [{**disk, "sick": pick(disk, "path") in sick} for disk in pick(raw, "fileSystems", [])]
-
-
-def _disk(raw: dict[str, Any]) -> dict[str, Any]:
-    kind = str(pick(raw, "dataType", ""))
-    return {
-        "name": kind.upper(),
-        "path": pick(raw, "path", ""),
-        "status": "not available" if raw["sick"] else "available",
-        "description": f"{kind} filesystem".strip(),
-    }
-
-
-def _mounted(raw: dict[str, Any]) -> list[str]:
-    return [str(pick(disk, "path", "")) for disk in pick(raw, "fileSystems", [])]
-
-
-def _max_ops(raw: dict[str, Any]) -> int:
-    return system_of(raw).limits.upload
-
-
-def compression_of(name: str) -> str:
-    """Return FirecREST's word for the compression that a file name's ending tells."""
-    for endings, word in _ENDINGS:
-        if name.lower().endswith(endings):
-            return word
-    raise refusal(errno.EINVAL, "the name tells no kind of archive that FirecREST unpacks", name)
-
-
-_ENDINGS = (
-    ((".tar.gz", ".tgz", ".gz"), "gzip"),
-    ((".tar.bz2", ".tbz2", ".tbz", ".bz2"), "bzip2"),
-    ((".tar.xz", ".txz", ".xz"), "xz"),
-    ((".tar",), "none"),
-)

@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from ..errors import FirecrestException
 from ..model import Response
 from . import fault_table
-from .fault_table import Verdict
+from .fault_tools import Verdict
 
 
 class NotFound(FirecrestException, FileNotFoundError):
@@ -100,7 +100,6 @@ _CLASSES: dict[int, type[FirecrestException]] = {
     errno.ENOTDIR: NotADirectory,
     errno.EISDIR: IsADirectory,
     errno.EFBIG: TooLarge,
-    errno.EAGAIN: RateLimited,
     errno.ETIMEDOUT: TimedOut,
     errno.EHOSTUNREACH: Unreachable,
     errno.EHOSTDOWN: Unreachable,
@@ -110,6 +109,7 @@ _NAMED: dict[str, type[FirecrestException]] = {
     "token": Unauthorized,
     "system": SystemUnknown,
     "job": JobNotFound,
+    "rate": RateLimited,
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import re
 
-from .fault_table import quote
+from .fault_tools import quote
 from .faults import refusal
 
 _NAME_MAX = 255

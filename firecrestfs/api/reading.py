@@ -329,20 +329,28 @@ def _about_an_entry(exc: FirecrestException) -> bool:
 
 
 def _telling(entries: dict[str, Attr]) -> list[str]:
-    """Return up to two names whose times tell a zone: the oldest of winter and of summer."""
-    files = sorted(
-        (attr.listed, name)
+    """Return up to two names whose times tell a zone: the oldest of winter and of summer.
+
+    Regular files rather than others, and nothing of the newest day unless there is nothing else.
+    """
+    dated = sorted(
+        (attr.kind is not Kind.FILE, attr.listed, name)
         for name, attr in entries.items()
-        if attr.kind is Kind.FILE and sendable(name) and attr.listed[5:7].isdigit()
+        if sendable(name) and attr.listed[5:7].isdigit()
     )
-    newest = files[-1][0] if files else ""
+    newest = max((listed[:10] for _, listed, _ in dated), default="")
+    settled = [item for item in dated if item[1][:10] < newest] or dated
     found: dict[str, str] = {}
-    for listed, name in files:
-        month = int(listed[5:7])
-        season = "winter" if month in (11, 12, 1, 2) else "summer" if 5 <= month <= 8 else ""
-        if season and (listed[:10] < newest[:10] or len(files) < 3):
+    for _, listed, name in settled:
+        season = _SEASONS.get(int(listed[5:7]))
+        if season:
             found.setdefault(season, name)
-    return list(found.values())[:2] or [name for _, name in files[:1]]
+    return list(found.values()) or [name for _, _, name in settled[:1]]
+
+
+_SEASONS = {month: "winter" for month in (11, 12, 1, 2)} | {
+    month: "summer" for month in (5, 6, 7, 8)
+}
 
 
 def _block(offset: int, size: int, most: int) -> int:

@@ -7,7 +7,6 @@ exchange on a pooled connection.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import logging
@@ -33,15 +32,13 @@ from .faults import (
     is_authorisation,
     refusal,
 )
+from .pool import Pacer, SessionPool
 from .tokens import check_origin, is_loopback
 from .transport import transport_faults
-from .wire import Call, clock, making, patient_session, read_body
+from .wire import Call, making, patient_session, read_body
 
 log = logging.getLogger("firecrestfs.api")
 
-#: A kept connection that was idle for longer isn't trusted with what can't be repeated (seconds):
-#: servers close idle ones after five and may do so while our request is on its way.
-_FRESH = 3.0
 #: Repeats of an idempotent request after failures that may pass within seconds.
 _REPEATS = 2
 _MEBI = 1024 * 1024
@@ -101,96 +98,25 @@ class Answer:
     request: Request
 
     def json(self) -> Any:
-        """Return the decoded JSON. Raises EBADMSG where the body is none (a portal's page)."""
+        """Return the decoded JSON. Raises EBADMSG where the body is none."""
         try:
             return json.loads(self.body)
         except ValueError:
-            got = evidence(
-                self.status_code,
-                self.headers,
-                self.body,
-                self.request.method,
-                self.request.endpoint,
-            )
-            text = "the answer is not FirecREST's: check FIRECREST_URL, or log in to the network"
-            raise refusal(
-                errno.EBADMSG,
-                f"{self.request.template}: {text}",
-                self.request.path,
-                responses=(got,),
-                transient=True,
-                ambiguous=self.request.mutating,
-            ) from None
+            raise self.not_firecrest() from None
 
-
-class Pacer:
-    """One brake for all threads: after a 429 nobody sends before the server allows it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _not_before
-        self._not_before = 0.0
-
-    def back_off(self, seconds: float) -> None:
-        """Let nobody send for *seconds*."""
-        with self._lock:
-            self._not_before = max(self._not_before, clock() + seconds)
-
-    def wait(self, call: Call) -> None:
-        """Wait for the way to be free. Raises EAGAIN at once where *call* can't last that long."""
-        while True:
-            with self._lock:
-                seconds = self._not_before - clock()
-            if seconds <= 0:
-                return
-            if seconds > call.remaining():
-                text = f"{call.what}: the server asks to wait {seconds:.0f} s"
-                raise RateLimited(errno.EAGAIN, text, transient=True)
-            # A little apart, so that the waiting threads don't all hit the limit again at once.
-            call.sleep(seconds + random.uniform(0, 0.2))
-
-
-class _Pool:
-    """Idle `requests` sessions, most recently used first; a session is used by one thread."""
-
-    def __init__(self, make: Callable[[], requests.Session]) -> None:
-        self._make = make
-        self._lock = threading.Lock()  # guards the rest
-        self._idle: list[tuple[requests.Session, float]] = []
-        self._calls: set[Call] = set()
-        self._generation = 0
-
-    @contextlib.contextmanager
-    def session(self, call: Call, *, fresh: bool) -> Any:
-        """Lend a session; *fresh*: its connection was used a moment ago or is a new one."""
-        with self._lock:
-            session, used = self._idle.pop() if self._idle else (self._make(), clock())
-            generation = self._generation
-            self._calls.add(call)
-        if fresh and clock() - used > _FRESH:
-            session.close()
-        try:
-            yield session
-        except BaseException:
-            session.close()
-            raise
-        finally:
-            with self._lock:
-                self._calls.discard(call)
-                keep = generation == self._generation
-                if keep:
-                    self._idle.append((session, clock()))
-            if not keep:
-                session.close()
-
-    def drop(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-            self._generation += 1
-            calls = list(self._calls)
-        for call in calls:
-            call.drop()
-        for session, _ in idle:
-            session.close()
+    def not_firecrest(self) -> FirecrestException:
+        """Return the error for a success that FirecREST didn't report: a portal's or gateway's."""
+        asked = self.request
+        got = evidence(self.status_code, self.headers, self.body, asked.method, asked.template)
+        text = "the answer is not FirecREST's: check FIRECREST_URL, or log in to the network"
+        return refusal(
+            errno.EBADMSG,
+            f"{asked.template}: {text}",
+            asked.path,
+            responses=(got,),
+            transient=True,
+            ambiguous=asked.mutating,
+        )
 
 
 class ApiSession:
@@ -225,7 +151,7 @@ class ApiSession:
         self._pacer = Pacer()
         self._slots = threading.BoundedSemaphore(max_requests)
         trust_env = not is_loopback(url)
-        self._pool = _Pool(lambda: patient_session(trust_env=trust_env))
+        self._pool = SessionPool(lambda: patient_session(trust_env=trust_env))
         self._stats_lock = threading.Lock()  # guards _stats
         self._stats: Counter[str] = Counter()
 
@@ -314,6 +240,8 @@ class ApiSession:
     def _checked(self, request: Request, call: Call, token: str | None) -> Answer:
         answer = self._logged(request, call, token)
         if 200 <= answer.status_code < 300:
+            if _is_a_page(answer):
+                raise answer.not_firecrest()
             return answer
         got = evidence(
             answer.status_code, answer.headers, answer.body, request.method, request.template
@@ -367,6 +295,12 @@ class ApiSession:
             stream=True,
             verify=self._verify,
         )
+
+
+def _is_a_page(answer: Answer) -> bool:
+    """Tell whether a success is a web page; taken for a file's content it would do harm."""
+    kind = answer.headers.get("content-type", "")
+    return "f7t-appversion" not in answer.headers and kind.startswith("text/html")
 
 
 class _Bearer(requests.auth.AuthBase):

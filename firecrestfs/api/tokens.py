@@ -9,7 +9,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from .fault_table import quote
+from .fault_tools import quote
 from .faults import Unauthorized, refusal
 
 

@@ -16,12 +16,12 @@ from typing import Any, BinaryIO
 from urllib.parse import quote as url_quote
 
 from ..errors import FirecrestException
+from .archives import archive_body, checked_source
 from .faults import SystemUnknown, refusal
 from .multipart import Multipart
 from .names import checked_path, checked_text, upload_name
 from .session import Answer, ApiSession, Body, Request
 
-_COMPRESSIONS = ("none", "gzip", "bzip2", "xz")
 _MEBI = 1024 * 1024
 _DIGEST_LINE = re.compile(r'"message": ?"Invalid output: (?:\\\\)?([0-9a-f]{64}) ')
 #: The slowest line that a direct transfer is given time for, in bytes per second.
@@ -351,31 +351,6 @@ class ServerV2:
             deadline_s=deadline_s,
         )
         return self._session.request(request)
-
-
-def archive_body(source: str, target: str, compression: str) -> dict[str, Any]:
-    """Return the body that compress and extract share. Raises EINVAL."""
-    if compression not in _COMPRESSIONS:
-        raise refusal(errno.EINVAL, f"unknown compression {compression!r}: {_COMPRESSIONS}")
-    return {
-        "sourcePath": checked_path(source),
-        "targetPath": checked_path(target),
-        "compression": compression,
-    }
-
-
-def checked_source(source: str, target: str, pattern: str | None) -> None:
-    """Raise EINVAL where tar would take the name for an option, or a shell read the pattern."""
-    if source.rpartition("/")[2].startswith("-"):
-        raise refusal(errno.EINVAL, "tar would take a name that starts with '-' as options", source)
-    if pattern is None:
-        return
-    for text in (source, target, pattern):
-        if not re.fullmatch(r"[\w./+,:@%=^()\[\]{}|?* -]*", text) or (
-            text is not pattern and re.search(r"[\s()\[\]{}|?*]", text)
-        ):
-            raise refusal(errno.EINVAL, "with a pattern, only plain characters are safe", text)
-    checked_text(pattern, "the pattern")
 
 
 def _flag(value: bool) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import zoneinfo
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
@@ -114,15 +115,27 @@ def _named(name: str | None) -> tuple[tzinfo, ...]:
         return ()
 
 
+def _candidates() -> Iterator[tzinfo]:
+    """Yield all zones: the plausible, the others with daylight saving, then those without."""
+    yield from _plausible()
+    with_dst, without = _others()
+    yield from (*with_dst, timezone.utc, *without)
+
+
 @lru_cache(maxsize=1)
-def _candidates() -> tuple[tzinfo, ...]:
-    """Return all zones: the plausible, the other ones with daylight saving, then the fixed ones."""
-    others = sorted(zoneinfo.available_timezones() - set(_PLAUSIBLE))
-    regional = [name for name in others if "/" in name and not name.startswith(("Etc/", "posix"))]
-    zones = [zone for name in (*_PLAUSIBLE, *regional) for zone in _named(name)]
-    with_dst = [zone for zone in zones if _has_dst(zone)]
-    fixed = [timezone.utc, *(zone for zone in zones if not _has_dst(zone))]
-    return (*with_dst, *fixed)
+def _plausible() -> tuple[tzinfo, ...]:
+    return tuple(zone for name in _PLAUSIBLE for zone in _named(name))
+
+
+@lru_cache(maxsize=1)
+def _others() -> tuple[tuple[tzinfo, ...], tuple[tzinfo, ...]]:
+    names = sorted(zoneinfo.available_timezones() - set(_PLAUSIBLE))
+    regional = [name for name in names if "/" in name and not name.startswith(("Etc/", "posix"))]
+    zones = [zone for name in regional for zone in _named(name)]
+    return (
+        tuple(zone for zone in zones if _has_dst(zone)),
+        tuple(zone for zone in zones if not _has_dst(zone)),
+    )
 
 
 def _has_dst(zone: tzinfo) -> bool:

@@ -1,0 +1,112 @@
+"""The tutorial's shapes of v2's answers: dictionaries with the keys that users' scripts know."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from typing import Any
+
+from .decode import system_of
+from .faults import refusal
+from .v2 import pick
+
+_ENTRY = {"linkTarget": "link_target", "lastModified": "last_modified"}
+NODE = {
+    "name": "NodeName",
+    "features": "ActiveFeatures",
+    "partitions": "Partitions",
+    "state": "State",
+}
+PARTITION = {
+    "name": "PartitionName",
+    "partition": "State",
+    "cpus": "TotalCPUs",
+    "totalNodes": "TotalNodes",
+}
+RESERVATION = {
+    "name": "ReservationName",
+    "state": "State",
+    "nodeList": "Nodes",
+    "startTime": "StartTime",
+    "endTime": "EndTime",
+    "features": "Features",
+}
+
+
+def renamed(raw: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Return *raw* with the keys that *names* lists renamed."""
+    return {names.get(key, key): value for key, value in raw.items()}
+
+
+def entry(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry of a listing."""
+    entry = renamed(raw, _ENTRY)
+    entry["link_target"] = entry.get("link_target") or ""
+    return entry
+
+
+def only(
+    found: list[dict[str, Any]], key: str, wanted: Iterable[str] | None
+) -> list[dict[str, Any]]:
+    """Return those of *found* whose *key* is among *wanted*; all for None."""
+    names = None if wanted is None else set(wanted)
+    return [raw for raw in found if names is None or raw.get(key) in names]
+
+
+def system(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return an element of `all_systems`, the server's own fields included."""
+    problem = system_of(raw).problem
+    status = "not available" if problem else "available"
+    return {
+        **raw,
+        "system": str(raw.get("name", "")),
+        "status": status,
+        "description": problem or "System ready",
+    }
+
+
+def disks(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the file systems of a system, each with whether it is `sick`."""
+    sick = {
+        pick(item, "path")
+        for item in pick(raw, "servicesHealth", [])
+        if pick(item, "serviceType") == "filesystem" and pick(item, "healthy") is False
+    }
+    return [{**disk, "sick": pick(disk, "path") in sick} for disk in pick(raw, "fileSystems", [])]
+
+
+def disk(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return an element of `filesystems`."""
+    kind = str(pick(raw, "dataType", ""))
+    return {
+        "name": kind.upper(),
+        "path": pick(raw, "path", ""),
+        "status": "not available" if raw["sick"] else "available",
+        "description": f"{kind} filesystem".strip(),
+    }
+
+
+def mounted(raw: dict[str, Any]) -> list[str]:
+    """Return the paths of a system's file systems."""
+    return [str(pick(disk, "path", "")) for disk in pick(raw, "fileSystems", [])]
+
+
+def max_ops(raw: dict[str, Any]) -> int:
+    """Return the most bytes that one request may carry."""
+    return system_of(raw).limits.upload
+
+
+def compression_of(name: str) -> str:
+    """Return FirecREST's word for the compression that a file name's ending tells."""
+    for endings, word in _ENDINGS:
+        if name.lower().endswith(endings):
+            return word
+    raise refusal(errno.EINVAL, "the name tells no kind of archive that FirecREST unpacks", name)
+
+
+_ENDINGS = (
+    ((".tar.gz", ".tgz", ".gz"), "gzip"),
+    ((".tar.bz2", ".tbz2", ".tbz", ".bz2"), "bzip2"),
+    ((".tar.xz", ".txz", ".xz"), "xz"),
+    ((".tar",), "none"),
+)
