@@ -130,8 +130,11 @@ def load(
     env = os.environ if environment is None else environment
     profile = overrides.get("profile") or env.get("FIRECREST_PROFILE") or ""
     config = replace(_from_profile(profile, config_file or default_config_file()), profile=profile)
-    config = _with(config, {key: env[name] for key, name in _ENVIRONMENT.items() if env.get(name)},
-                   "environment")
+    config = _with(
+        config,
+        {key: env[name] for key, name in _ENVIRONMENT.items() if env.get(name)},
+        "environment",
+    )
     given = {key: value for key, value in overrides.items() if value is not None}
     return _with(config, given, "command line")
 

@@ -78,8 +78,7 @@ def serve(
             mountpoint, os.getpid(), config.url, str(config.local_state_dir), str(log_path or "")
         )
     )
-    log.info("%s is mounted at %s by %s", config.url, mountpoint,
-             fuseops.describe_binding(binding))
+    log.info("%s is mounted at %s by %s", config.url, mountpoint, fuseops.describe_binding(binding))
     ready()
     try:
         _watch(mount, fuse, stop)

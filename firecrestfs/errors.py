@@ -66,7 +66,9 @@ class ConflictError(OSError):
 
     def __init__(self, path: str, landed_as: str, attr: Attr) -> None:
         name = landed_as.rpartition("/")[2]
-        text = f"changed on the cluster since it was read here; your version is kept there as {name}"
+        text = (
+            f"changed on the cluster since it was read here; your version is kept there as {name}"
+        )
         super().__init__(errno.ESTALE, text, path)
         self.landed_as = landed_as
         self.attr = attr

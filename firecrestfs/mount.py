@@ -209,7 +209,15 @@ class _Connector:
             self.config.write_back,
         )
         return RemoteParts(
-            self.client, identity, tree, overlay, self.content, engine, bundler, stores, self.flights
+            self.client,
+            identity,
+            tree,
+            overlay,
+            self.content,
+            engine,
+            bundler,
+            stores,
+            self.flights,
         )
 
     def _home_links(self, system: System, user: UserInfo) -> dict[str, str]:
@@ -218,10 +226,15 @@ class _Connector:
         wanted = {"HOME": (settings.home, "users"), "SCRATCH": (settings.scratch, "scratch")}
         found = {}
         for name, (configured, data_type) in wanted.items():
-            guesses = [configured] if configured else [
-                f"{root.path.rstrip('/')}/{user.name}"
-                for root in system.roots if root.data_type == data_type
-            ]
+            guesses = (
+                [configured]
+                if configured
+                else [
+                    f"{root.path.rstrip('/')}/{user.name}"
+                    for root in system.roots
+                    if root.data_type == data_type
+                ]
+            )
             for path in guesses:
                 if self._is_there(system.name, path):
                     found[name] = path
@@ -292,8 +305,9 @@ class _Controls:
 
     def _queue(self) -> str:
         rows = self._wired().pending()
-        return "".join(f"{row['state']:8} {row['path']}  {row['error']}".rstrip() + "\n"
-                       for row in rows)
+        return "".join(
+            f"{row['state']:8} {row['path']}  {row['error']}".rstrip() + "\n" for row in rows
+        )
 
     def _log(self) -> str:
         if self._log_path is None:

@@ -307,9 +307,7 @@ class CachedFile:
 
     def _modified_locked(self, size: int) -> None:
         now = time.time_ns()
-        self._attr = replace(
-            self._attr, size=size, mtime_ns=now, ctime_ns=now, source=Source.LOCAL
-        )
+        self._attr = replace(self._attr, size=size, mtime_ns=now, ctime_ns=now, source=Source.LOCAL)
         self._wanted_mtime_ns = None
         self._generation += 1
 

@@ -204,7 +204,9 @@ class WriteBack:
         return [
             key
             for key, each in self._entries.items()
-            if self._ready(each) and (key == first or each.due <= soon) and self._group(key) == group
+            if self._ready(each)
+            and (key == first or each.due <= soon)
+            and self._group(key) == group
         ][:_MAX_BATCH]
 
     @staticmethod

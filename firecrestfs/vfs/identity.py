@@ -70,7 +70,9 @@ class Identity:
         self.require(path, directory, os.W_OK | os.X_OK)
         sticky = directory.mode & stat.S_ISVTX
         if sticky and self.uid not in (attr.uid, directory.uid):
-            raise os_error(errno.EPERM, path, f"it belongs to {attr.owner}, and its directory is sticky")
+            raise os_error(
+                errno.EPERM, path, f"it belongs to {attr.owner}, and its directory is sticky"
+            )
 
     # -- inode numbers -------------------------------------------------------------------------
 

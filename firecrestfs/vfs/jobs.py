@@ -220,7 +220,10 @@ class JobsFilesystem(Filesystem):
         job_name = None if _NAMED.search(content) else name
         job_id = self._flights.run(
             lambda: self._client.submit(
-                self._system, script=content, script_path=None, working_directory=workdir,
+                self._system,
+                script=content,
+                script_path=None,
+                working_directory=workdir,
                 name=job_name,
             ),
             interruptible=False,

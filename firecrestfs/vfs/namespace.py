@@ -1,9 +1,9 @@
 """Namespace: the mount table.
 
-    /                       the systems
-    /.firecrestfs/…         control files; found by name, never listed
-    /SYSTEM/…               that system's tree
-    …/.jobs/…               below a system: the first component of this name leads to its jobs
+/                       the systems
+/.firecrestfs/…         control files; found by name, never listed
+/SYSTEM/…               that system's tree
+…/.jobs/…               below a system: the first component of this name leads to its jobs
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class RootFilesystem(Filesystem):
 
     def __init__(self, names: Sequence[str], uid: int, gid: int) -> None:
         self._attr = directory_attr(uid, gid, inode=1)
-        self._names = {name: directory_attr(uid, gid, inode=2 + at) for at, name in
-                       enumerate(sorted(names))}
+        self._names = {
+            name: directory_attr(uid, gid, inode=2 + at) for at, name in enumerate(sorted(names))
+        }
 
     def getattr(self, path: str) -> Attr:
         """Return the attributes of the root; the systems answer for themselves."""
@@ -114,5 +115,3 @@ def directory_attr(uid: int, gid: int, *, mode: int = 0o555, inode: int = 0) -> 
         source=Source.LOCAL,
         inode=inode,
     )
-
-

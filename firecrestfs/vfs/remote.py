@@ -484,7 +484,9 @@ class RemoteFilesystem(Filesystem):
 
     def _writable_parent(self, directory: str) -> Attr:
         if self._tree.is_synthetic(directory):
-            raise os_error(errno.EACCES, directory, "only the cluster's file systems can be written")
+            raise os_error(
+                errno.EACCES, directory, "only the cluster's file systems can be written"
+            )
         return self.getattr(directory)
 
     def _is_fixed(self, path: str) -> bool:
@@ -530,7 +532,9 @@ class RemoteFilesystem(Filesystem):
                 failure = self.stores.failure(file) if file is not None else None
                 return None if failure is None else str(failure.strerror)
             case "owner":
-                return self._name_of(attr.owner, {self._identity.user.uid: self._identity.user.name})
+                return self._name_of(
+                    attr.owner, {self._identity.user.uid: self._identity.user.name}
+                )
             case "group":
                 return self._name_of(attr.group, self._identity.user.groups)
             case "path":

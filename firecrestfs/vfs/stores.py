@@ -188,6 +188,4 @@ class Stores:
 
 
 def _item(key: int, path: str, snapshot: Snapshot) -> StoreItem:
-    return StoreItem(
-        key, path, snapshot.data, snapshot.mode, snapshot.mtime_ns, snapshot.base
-    )
+    return StoreItem(key, path, snapshot.data, snapshot.mode, snapshot.mtime_ns, snapshot.base)

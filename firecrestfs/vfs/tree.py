@@ -96,8 +96,11 @@ class RemoteTree:
         for _ in range(3):
             mark = self._metadata.mark()
             raw = self._client.list(self.system.name, directory)
-            entries = [self._localised(directory, entry) for entry in raw
-                       if not guard.is_housekeeping(entry.name)]
+            entries = [
+                self._localised(directory, entry)
+                for entry in raw
+                if not guard.is_housekeeping(entry.name)
+            ]
             if self._metadata.put_listing(directory, entries, mark):
                 break
         return {entry.name: entry.attr for entry in entries}
@@ -157,9 +160,7 @@ class RemoteTree:
             raise os_error(errno.ENOENT, path)
         if not self._ask_singly(directory):
             try:
-                listed = self._flights.run(
-                    lambda: self.fetch_listing(directory), ("ls", directory)
-                )
+                listed = self._flights.run(lambda: self.fetch_listing(directory), ("ls", directory))
             except OSError as exc:
                 self._may_ask_singly(directory, exc)
             else:
@@ -233,5 +234,3 @@ def _upper_directories(roots: Sequence[str]) -> dict[str, list[str]]:
         if any(is_below(directory, root) for root in roots):
             del upper[directory]
     return upper
-
-

@@ -1,0 +1,21 @@
+"""firecrestfs mounts HPC clusters through FirecREST.
+
+Layers, each importing only what stands below it:
+
+    cli ─ daemon ─ mount        command line · process, signals, drain · the composition root
+    config                      flags, environment, profiles
+    fuseops                     FUSE's calls onto the mount table; the only `import fuse`
+    vfs                         what the mount looks like: tree, overlay, handles, jobs, control
+    transfer                    which way bytes travel, and when: engine, tars, write-back
+    cache · api                 strangers to each other: local copies and beliefs · FirecREST
+    model, errors               values and `OSError`s, for all
+    demo ─ emulator             a FirecREST of our own; it imports nothing of the rest
+
+Where to start reading: `fuseops.FuseOperations.getattr`, then `vfs.namespace`, `vfs.remote`,
+`vfs.tree`; for writing `vfs.stores` and `transfer.engine`.
+
+Locks are taken in the order tree (`vfs.overlay`) → file (`cache.cached_file`) → leaf (caches,
+queues, tables). No lock is held across the network; the token refresh is the one exception.
+"""
+
+__version__ = "0.1.0"
