@@ -90,8 +90,9 @@ def mount(
 
 #: What mount(8) and fstab pass and we have no use for.
 _IGNORED_OPTIONS = frozenset(
-    "rw defaults auto noauto user nouser users exec noexec suid nosuid dev nodev _netdev nofail"
-    .split()
+    {"rw", "defaults", "auto", "noauto", "user", "nouser", "users", "exec", "noexec"}
+    | {"suid", "nosuid", "dev", "nodev", "_netdev", "nofail"}
+)
 )
 
 
@@ -274,8 +275,15 @@ def systems(profile: str | None, url: str | None, as_json: bool) -> None:
     config.require_server(settings)
     found = wiring.make_client(settings).systems()
     if as_json:
-        rows = [{"name": each.name, "file_systems": [root.path for root in each.roots],
-                 "scheduler": each.scheduler, "problem": each.problem} for each in found]
+        rows = [
+            {
+                "name": each.name,
+                "file_systems": [root.path for root in each.roots],
+                "scheduler": each.scheduler,
+                "problem": each.problem,
+            }
+            for each in found
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     for each in found:
@@ -316,8 +324,13 @@ def version() -> None:
 @click.option("--port", type=int, default=0, help="Port on 127.0.0.1 (default: a free one).")
 @click.option("--api", type=click.Choice(["v1", "v2"]), default="v2", show_default=True)
 @click.option("--latency", type=float, default=0.0, help="Milliseconds added to every call.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
-              help="Set a knob; `--set help` lists them.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a knob; `--set help` lists them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON once it answers.")
 def serve(
     root: str | None,

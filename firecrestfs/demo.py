@@ -40,9 +40,7 @@ def serve(
             raise os_error(errno.EINVAL, None, f"--set wants NAME=VALUE, not {each!r}")
         pairs[name] = value
     try:
-        emulator.serve(
-            root=root, port=port, api=api, latency=latency, settings=pairs, json=as_json
-        )
+        emulator.serve(root=root, port=port, api=api, latency=latency, settings=pairs, json=as_json)
     except ValueError as exc:
         raise os_error(errno.EINVAL, None, str(exc)) from None
 
@@ -94,7 +92,15 @@ def run(mountpoint: str | None) -> int:
 
 
 def _start_server(root: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "firecrestfs.emulator", "--root", str(root), "--json", "--demo"]
+    command = [
+        sys.executable,
+        "-m",
+        "firecrestfs.emulator",
+        "--root",
+        str(root),
+        "--json",
+        "--demo",
+    ]
     # A session of its own: Ctrl-C is for us, who ends things in the right order.
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -137,9 +143,7 @@ def _wait(server: subprocess.Popen[str]) -> None:
         time.sleep(0.5)
 
 
-def _clean_up(
-    where: Path, made: bool, server: subprocess.Popen[str] | None, home: Path
-) -> None:
+def _clean_up(where: Path, made: bool, server: subprocess.Popen[str] | None, home: Path) -> None:
     """Unmount, end the server, remove everything that was made. Ctrl-C can't part us from it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """The exceptions of the package: everything that crosses a layer is an `OSError` with an errno.
 
     OSError
-     ├ FirecrestException        the server (or the way to it) refused; `.responses` has the evidence
+     ├ FirecrestException        the server (or the way to it) refused; see `.responses`
      └ ConflictError             both versions of a file survive, ours under `.landed_as`
 
 Python's own `OSError` constructor picks `FileNotFoundError` and friends; the subclasses of

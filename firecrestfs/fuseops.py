@@ -127,7 +127,7 @@ class FuseOperations:
 
     @_door
     def readdir(self, path: str, fh: int) -> list[tuple[str, Mapping[str, int], int]]:
-        """Return all names with kinds and inodes. A list: a generator would run outside the door."""
+        """Return names, kinds and inodes as a list: a generator would run outside the door."""
         filesystem, sub = self._route(path)
         dots: list[tuple[str, Mapping[str, int], int]] = [
             (name, {"st_mode": stat.S_IFDIR}, 0) for name in (".", "..")

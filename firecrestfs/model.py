@@ -56,7 +56,7 @@ class Source(enum.Enum):
 class Fingerprint:
     """What tells one version of a remote file from another; equal only within one source.
 
-    `mtime` is the server's own text for `LS` (local time, no zone) and whole epoch seconds for `STAT`.
+    `mtime` is the server's own text for `LS` (local time, no zone), epoch seconds for `STAT`.
     """
 
     source: Source
@@ -192,7 +192,9 @@ class Job:
 
 
 _FINAL_STATES = frozenset(
-    "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY PREEMPTED BOOT_FAIL DEADLINE REVOKED".split()
+    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+    | {"PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"}
+)
 )
 
 

@@ -1,4 +1,4 @@
-"""The composition root: from a Config to FuseOperations. Objects are wired here and nowhere else."""
+"""The composition root: from a Config to FuseOperations. Objects are wired here alone."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from .vfs.identity import Identity
 from .vfs.jobs import JobsFilesystem
 from .vfs.namespace import Mounted, Namespace, RootFilesystem
 from .vfs.overlay import Overlay
-from .vfs.remote import RemoteFilesystem, RemoteParts
+from .vfs.remote import RemoteFilesystem
 from .vfs.stores import Stores
 from .vfs.tree import RemoteTree
+from .vfs.view import RemoteParts
 
 log = logging.getLogger(__name__)
 

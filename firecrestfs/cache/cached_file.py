@@ -129,10 +129,11 @@ class CachedFile:
 
     # -- bytes ---------------------------------------------------------------------------------
 
-    def create(self) -> None:
-        """Make this a new, empty file that exists only here."""
+    def create(self, mode: int) -> None:
+        """Make this a new, empty file that exists only here and shall have *mode*."""
         with self._lock:
             self._base = None
+            self._wanted_mode = mode
             self._become_dirty_locked()
             self._complete = True
             self._open_locked(os.O_CREAT | os.O_TRUNC)
@@ -207,12 +208,15 @@ class CachedFile:
                 self._wanted_mtime_ns = mtime_ns
             self._generation += 1
 
-    def rebase(self, base: Attr | None) -> None:
-        """Base the local changes on another remote file (None: on none): the file was renamed."""
+    def rebase(self, base: Attr | None, inode: int) -> None:
+        """Base the local changes on another remote file (None: on none): the file was renamed.
+
+        It keeps its *inode* and, over whatever it goes, its mode.
+        """
         with self._lock:
             self._base = base
-            if base is not None and self._wanted_mode is None:
-                self._wanted_mode = self._attr.mode
+            self._wanted_mode = self._attr.mode
+            self._attr = replace(self._attr, inode=inode)
 
     def adopt(self, remote: Attr) -> None:
         """Note that the remote file became *remote* by our own doing (a chmod, a rename)."""

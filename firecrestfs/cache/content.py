@@ -53,7 +53,7 @@ class ContentCache:
         file.discard()
 
     def make_room(self, size: int) -> None:
-        """Evict until *size* more bytes fit into the bound. Raises ENOSPC where the disk is full."""
+        """Evict until *size* more bytes fit into the bound. ENOSPC where the disk is full."""
         with self._lock:
             files = list(self._files.values())
         used = sum(file.disk_bytes for file in files)

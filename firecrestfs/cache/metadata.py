@@ -93,7 +93,7 @@ class MetadataCache:
             return found.entries
 
     def lookup(self, path: str) -> Attr | bool | None:
-        """Return the attributes of *path*, False where it is believed absent, None where unknown."""
+        """Return the attributes of *path*; False: believed absent; None: unknown."""
         directory, name = split(path)
         with self._lock:
             now = self.clock()

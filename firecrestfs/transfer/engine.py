@@ -125,9 +125,7 @@ class TransferEngine:
         now = self._stat_or_none(item.path)
         if now is not None and not self._is_ours_to_overwrite(item, now):
             raise self._store_beside(item)
-        if now is None and self._needs_tar(item):
-            self._place(item)
-        elif now is not None and self._may_replace(item, now):
+        if self._needs_tar(item) if now is None else self._may_replace(item, now):
             self._place(item)
         else:
             self._upload(item, now)

@@ -54,6 +54,10 @@ class Flights:
         future = self._join(call, key)
         return self._wait(future, interruptible)
 
+    def commit(self, call: Callable[[], T]) -> T:
+        """Run a call that changes the cluster: Ctrl-C doesn't part its caller from the answer."""
+        return self.run(call, interruptible=False)
+
     def shutdown(self) -> None:
         """Refuse further calls; those under way end by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -120,10 +120,6 @@ class RemoteTree:
         self._metadata.put_attr(path, attr, mark)
         return attr
 
-    def remote_uid_attr(self, path: str) -> Attr:
-        """Return what the cluster says of *path* now, with remote owners; nothing is cached."""
-        return self._flights.run(lambda: self._client.stat(self.system.name, path))
-
     # -- own changes ---------------------------------------------------------------------------
 
     def changed(self, path: str, attr: Attr | None) -> None:

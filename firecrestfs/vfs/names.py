@@ -1,0 +1,241 @@
+"""RemoteNames: making, removing and renaming entries of one system.
+
+Changes are carried out on the cluster before the call returns; what only exists here changes only
+here. Files that are unlinked while open stay on the cluster until the last handle is closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.metadata import split
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr, Kind
+from firecrestfs.transfer.bundle import Member
+
+from . import guard, links
+from .overlay import differs
+from .view import RemoteParts, RemoteView
+
+log = logging.getLogger(__name__)
+
+
+class RemoteNames:
+    """Changes names on one system. Thread-safe."""
+
+    def __init__(self, parts: RemoteParts, view: RemoteView, mountpoint: str) -> None:
+        self._parts = parts
+        self._view = view
+        self._client = parts.client
+        self._identity = parts.identity
+        self._tree = parts.tree
+        self._overlay = parts.overlay
+        self._stores = parts.stores
+        self._system = parts.tree.system.name
+        self._mountpoint = mountpoint
+
+    # -- removing ------------------------------------------------------------------------------
+
+    def unlink(self, path: str) -> None:
+        """Remove *path*; a file that was never stored costs no request."""
+        if self._view.litter.remove(path):
+            return
+        if split(path)[1].startswith(guard.HIDDEN_PREFIX):
+            self._end_orphan(path)
+            return
+        attr = self._view.getattr(path)
+        if attr.kind is Kind.DIRECTORY:
+            raise os_error(errno.EISDIR, path)
+        self._identity.require_removable(path, self._view.parent_of(path), attr)
+        file = self._overlay.file(path)
+        if file is not None:
+            self._stores.settle(file)
+        if file is None or file.base is not None:
+            self._remove(path, attr.kind)
+        if file is not None and self._overlay.detach(path, file) is not None:
+            self._parts.content.drop(file)
+        self._view.made_links.pop(path, None)
+
+    def rmdir(self, path: str) -> None:
+        """Remove *path* once a fresh listing shows it empty."""
+        attr = self._view.getattr(path)
+        if attr.kind is not Kind.DIRECTORY:
+            raise os_error(errno.ENOTDIR, path)
+        if self._view.is_fixed(path):
+            raise os_error(errno.EBUSY, path, "the cluster's own directories stay")
+        if any(differs(file) for _, file in self._overlay.files_below(path)):
+            raise os_error(errno.ENOTEMPTY, path)
+        self._identity.require_removable(path, self._view.parent_of(path), attr)
+        for origin, gone in self._overlay.take_gone_below(path):
+            self._remove_gone(origin, gone)
+        self._remove(path, Kind.DIRECTORY)
+        self._view.litter.remove_below(path)
+
+    def _remove(self, path: str, kind: Kind) -> None:
+        guard.refuse_unsendable(path)
+        self._parts.flights.commit(lambda: self._client.remove(self._system, path, kind))
+        self._tree.changed(path, None)
+
+    # -- making --------------------------------------------------------------------------------
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Make a directory on the cluster."""
+        self._view.require_creatable(path)
+        attr = self._parts.flights.commit(lambda: self._mkdir(path, mode & 0o777))
+        self._tree.made_directory(path, attr)
+
+    def _mkdir(self, path: str, mode: int) -> Attr:
+        self._client.mkdir(self._system, path)
+        attr = self._client.stat(self._system, path)
+        if attr.mode & 0o777 != mode:
+            # Set-id bits that the directory inherited stay.
+            self._client.chmod(self._system, path, attr.mode & 0o7000 | mode)
+            attr = self._client.stat(self._system, path)
+        return attr
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make a symlink; its text, whatever it is, travels in a tar."""
+        self._view.require_creatable(path)
+        text = links.remote_target(self._mountpoint, self._system, target)
+        directory, name = split(path)
+        member = Member(name, Kind.SYMLINK, link=text, mode=0o777)
+
+        def place() -> Attr:
+            self._parts.bundler.place([member], directory, directory)
+            return self._client.stat(self._system, path)
+
+        attr = self._parts.flights.commit(place)
+        if attr.kind is not Kind.SYMLINK:
+            raise os_error(errno.EEXIST, path)
+        self._tree.changed(path, replace(attr, target=text))
+        self._view.made_links[path] = target
+
+    def link(self, old: str, new: str) -> None:
+        """Make a hard link on the cluster."""
+        guard.refuse_unsendable(old)
+        self._view.require_creatable(new)
+        if self._view.getattr(old).kind is Kind.DIRECTORY:
+            raise os_error(errno.EPERM, old)
+        self._store_if_changed(old)
+        after = self._parts.flights.commit(lambda: self._parts.bundler.link(old, new))
+        file = self._overlay.file(old)
+        if file is not None:
+            file.adopt(after)
+        self._tree.changed(old, after)
+        self._tree.changed(new, after)
+
+    # -- renaming ------------------------------------------------------------------------------
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a file; one that was never stored is renamed here alone."""
+        if split(new)[1].startswith(guard.HIDDEN_PREFIX):
+            self._begin_orphan(old, new)
+            return
+        for path in (old, new):
+            guard.refuse_unsendable(path)
+        guard.refuse_housekeeping(split(new)[1], new)
+        attr = self._view.getattr(old)
+        self._identity.require_removable(old, self._view.parent_of(old), attr)
+        self._check_target(attr, new)
+        if attr.kind is Kind.DIRECTORY:
+            raise os_error(errno.EXDEV, old, "a directory on the cluster is copied, not renamed")
+        if old in self._view.litter:
+            self._view.litter.rename(old, new)
+            return
+        self._rename_file(old, new)
+
+    def _check_target(self, attr: Attr, new: str) -> None:
+        target = self._view.attr_or_none(new)
+        parent = self._view.parent_of(new)
+        if target is None:
+            self._identity.require(new, parent, os.W_OK | os.X_OK)
+            return
+        self._identity.require_removable(new, parent, target)
+        if target.kind is Kind.DIRECTORY and attr.kind is not Kind.DIRECTORY:
+            raise os_error(errno.EISDIR, new)
+        if target.kind is not Kind.DIRECTORY and attr.kind is Kind.DIRECTORY:
+            raise os_error(errno.ENOTDIR, new)
+
+    def _rename_file(self, old: str, new: str) -> None:
+        file = self._overlay.file(old)
+        for each in (file, self._overlay.file(new)):
+            if each is not None:
+                self._stores.settle(each)
+        if file is not None and file.base is None:
+            self._rename_here(old, new, file)
+        else:
+            self._store_if_changed(old)
+            self._rename_there(old, new)
+        if old in self._view.made_links:
+            self._view.made_links[new] = self._view.made_links.pop(old)
+        self._identity.move_inode(old, new)
+
+    def _rename_here(self, old: str, new: str, file: CachedFile) -> None:
+        """Rename what the cluster has never seen: it will be stored under its last name."""
+        base = self._overlay.take_gone(new) or self._view.remote_attr_or_none(new)
+        self._drop(self._overlay.move(old, new))
+        file.rebase(base, self._identity.inode(old))
+        self._stores.changed(file)
+
+    def _rename_there(self, old: str, new: str) -> None:
+        replaced = self._overlay.file(new)
+        if replaced is not None and replaced.base is None:
+            # It was never stored: nothing of it is on the cluster to be replaced.
+            self._drop(self._overlay.detach(new, replaced))
+        after = self._parts.flights.commit(lambda: self._parts.bundler.rename(old, new))
+        if after is None:
+            return
+        self._drop(self._overlay.move(old, new))
+        self._overlay.take_gone(new)
+        file = self._overlay.file(new)
+        if file is not None:
+            file.adopt(after)
+        self._tree.changed(old, None)
+        self._tree.changed(new, after)
+
+    def _store_if_changed(self, path: str) -> None:
+        file = self._overlay.file(path)
+        if file is not None and differs(file):
+            self._stores.store_now(file)
+
+    def _drop(self, file: CachedFile | None) -> None:
+        if file is not None:
+            self._parts.content.drop(file)
+
+    # -- unlinked while open -------------------------------------------------------------------
+
+    def _begin_orphan(self, path: str, hidden: str) -> None:
+        """Unlink an open file here; the cluster keeps it until the last handle is closed."""
+        attr = self._view.getattr(path)
+        self._identity.require_removable(path, self._view.parent_of(path), attr)
+        file = self._overlay.file(path)
+        if file is not None and not file.complete:
+            # Who has it open shall be able to read it to the end.
+            with suppress(OSError):
+                self._stores.complete(file)
+        file = self._overlay.orphan(path, hidden)
+        if file is not None:
+            self._stores.settle(file)
+
+    def _end_orphan(self, hidden: str) -> None:
+        file, origin, gone = self._overlay.end_orphan(hidden)
+        self._drop(file)
+        if gone is not None:
+            self._remove_gone(origin, gone)
+
+    def _remove_gone(self, path: str, gone: Attr) -> None:
+        """Remove on the cluster what was unlinked here, if it is still the same file."""
+        try:
+            now = self._parts.flights.commit(lambda: self._client.stat(self._system, path))
+        except FileNotFoundError:
+            return
+        if self._parts.engine.is_same_version(path, gone, now):
+            self._remove(path, now.kind)
+        else:
+            log.warning("%s changed on the cluster after it was removed here: kept", path)
+            self._tree.forget(path)

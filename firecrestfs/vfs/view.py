@@ -1,0 +1,170 @@
+"""RemoteView: what a system's tree looks like now, local changes laid over the cluster's state."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from firecrestfs.api.typed import TypedClient
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.content import ContentCache
+from firecrestfs.cache.metadata import join, split
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr, DirEntry, Kind, Source
+from firecrestfs.transfer.bundle import Bundler
+from firecrestfs.transfer.engine import TransferEngine
+
+from . import guard, links
+from .flights import Flights
+from .identity import Identity
+from .litter import Litter
+from .namespace import JOBS_NAME
+from .overlay import Overlay, differs
+from .stores import Stores
+from .tree import RemoteTree
+
+
+@dataclass(frozen=True)
+class RemoteParts:
+    """What the file system of one system is made of; wired in `mount`."""
+
+    client: TypedClient
+    identity: Identity
+    tree: RemoteTree
+    overlay: Overlay
+    content: ContentCache
+    engine: TransferEngine
+    bundler: Bundler
+    stores: Stores
+    flights: Flights
+
+
+class RemoteView:
+    """Answers what is where. Thread-safe; methods may wait for the network."""
+
+    def __init__(self, parts: RemoteParts, home_links: Mapping[str, str]) -> None:
+        """*home_links* maps names at the system's root (HOME, SCRATCH) to remote directories."""
+        self._identity = parts.identity
+        self._tree = parts.tree
+        self._overlay = parts.overlay
+        self._content = parts.content
+        self.home_links = dict(home_links)
+        self.litter = Litter()
+        self.made_links: dict[str, str] = {}  # path → the text that the link was made with
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def getattr(self, path: str) -> Attr:
+        """Return the attributes of *path*: local changes first, then what the cluster says."""
+        file = self._overlay.file(path)
+        if file is not None and differs(file):
+            return file.attr
+        if self._overlay.is_gone(path):
+            raise os_error(errno.ENOENT, path)
+        if path in self.litter:
+            return self.litter.attr(path)
+        if path[1:] in self.home_links:
+            return self._home_link_attr(path)
+        attr = self._tree.getattr(path)
+        if file is not None:
+            attr = self._remembered(path, file, attr)
+        return self._overlay.with_times(path, attr)
+
+    def readdir(self, path: str) -> Sequence[DirEntry]:
+        """Return the entries of *path* by at most one request."""
+        entries = dict(self._tree.listing(path))
+        for entry in (*self._overlay.local_entries(path), *self.litter.entries(path)):
+            entries[entry.name] = entry.attr
+        if path == "/":
+            entries.update({name: self._home_link_attr(f"/{name}") for name in self.home_links})
+            entries[JOBS_NAME] = self._tree.plain_directory(f"/{JOBS_NAME}")
+        return [
+            DirEntry(name, attr)
+            for name, attr in entries.items()
+            if not name.startswith(guard.HIDDEN_PREFIX)
+            and not self._overlay.is_gone(join(path, name))
+        ]
+
+    def readlink(self, path: str) -> str:
+        """Return the text of a link: verbatim where it was made here."""
+        attr = self.getattr(path)
+        if attr.kind is not Kind.SYMLINK:
+            raise os_error(errno.EINVAL, path)
+        made = self.made_links.get(path)
+        return made if made is not None else attr.target or ""
+
+    def attr_or_none(self, path: str) -> Attr | None:
+        """Return the attributes of *path*, None where nothing is there."""
+        try:
+            return self.getattr(path)
+        except FileNotFoundError:
+            return None
+
+    def remote_attr_or_none(self, path: str) -> Attr | None:
+        """Return what the cluster has at *path*, whatever was changed here."""
+        file = self._overlay.file(path)
+        if file is not None:
+            return file.base
+        try:
+            return self._tree.getattr(path)
+        except FileNotFoundError:
+            return None
+
+    # -- what changes ask first ----------------------------------------------------------------
+
+    def parent_of(self, path: str) -> Attr:
+        """Return the directory of *path*. Raises EACCES above the cluster's file systems."""
+        directory = split(path)[0]
+        if self._tree.is_synthetic(directory):
+            raise os_error(errno.EACCES, path, "only the cluster's file systems can be written")
+        return self.getattr(directory)
+
+    def require_creatable(self, path: str) -> None:
+        """Raise unless a new entry may be made at *path*, where nothing is now."""
+        guard.refuse_housekeeping(split(path)[1], path)
+        guard.refuse_unsendable(path)
+        if self.attr_or_none(path) is not None:
+            raise os_error(errno.EEXIST, path)
+        self._identity.require(path, self.parent_of(path), os.W_OK | os.X_OK)
+
+    def is_fixed(self, path: str) -> bool:
+        """Tell whether *path* is a directory that the cluster's administrators made."""
+        return self._tree.is_synthetic(path) or self._tree.is_root(path)
+
+    def new_attr(self, path: str, mode: int) -> Attr:
+        """Return attributes for a new empty file of ours at *path*."""
+        now = time.time_ns()
+        user = self._identity.user
+        return Attr(
+            Kind.FILE,
+            mode,
+            0,
+            now,
+            uid=self._identity.uid,
+            gid=self._identity.gid,
+            owner=user.name,
+            group=user.groups.get(user.gid, ""),
+            atime_ns=now,
+            ctime_ns=now,
+            source=Source.LOCAL,
+            inode=self._identity.inode(path),
+        )
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _remembered(self, path: str, file: CachedFile, attr: Attr) -> Attr:
+        """Return what is shown for a stored file whose copy we have, while it is the same file."""
+        if file.describes(attr):
+            return file.attr
+        # Someone changed it on the cluster. Who has it open goes on with the version it opened.
+        if self._overlay.detach(path, file) is not None:
+            self._content.drop(file)
+        return attr
+
+    def _home_link_attr(self, path: str) -> Attr:
+        text = links.shown_target(path, self.home_links[path[1:]])
+        plain = self._tree.plain_directory(path)
+        return replace(plain, kind=Kind.SYMLINK, mode=0o777, size=len(text), nlink=1, target=text)
