@@ -93,7 +93,6 @@ _IGNORED_OPTIONS = frozenset(
     {"rw", "defaults", "auto", "noauto", "user", "nouser", "users", "exec", "noexec"}
     | {"suid", "nosuid", "dev", "nodev", "_netdev", "nofail"}
 )
-)
 
 
 def _mount_options(options: tuple[str, ...]) -> dict[str, Any]:

@@ -195,7 +195,6 @@ _FINAL_STATES = frozenset(
     {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"}
 )
-)
 
 
 @dataclass(frozen=True, slots=True)
