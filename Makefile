@@ -1,0 +1,41 @@
+# Everything runs from a virtual environment in .venv, which scripts/setup makes and keeps current.
+# Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run.
+
+.NOTPARALLEL:
+.PHONY: help demo test lint types bench clean
+
+help:
+	@echo 'make demo    mount an emulated centre to play with; Ctrl-C leaves nothing behind'
+	@echo 'make test    run all tests, on real mounts too;  make test ARGS="-x -k rename"'
+	@echo 'make lint    check the style with ruff'
+	@echo 'make types   check the types with mypy'
+	@echo 'make bench   measure a mount of the emulated centre'
+	@echo 'make clean   remove .venv and all caches'
+	@echo
+	@echo 'Each does the set-up that it needs first, and says what it installs.'
+	@echo 'PYTHON=/path/to/python3.12 make ...  uses that interpreter.'
+
+demo:
+	@scripts/setup demo
+	@.venv/bin/firecrestfs demo $(ARGS)
+
+test:
+	@scripts/setup test
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint:
+	@scripts/setup dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+types:
+	@scripts/setup dev
+	@.venv/bin/mypy $(ARGS)
+
+bench:
+	@scripts/setup demo
+	@.venv/bin/python scripts/bench_mount.py $(ARGS)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
