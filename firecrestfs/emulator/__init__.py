@@ -18,9 +18,9 @@ independently. Where to read on, outside in:
 
 from __future__ import annotations
 
-from .cluster import Cluster, FileSystem
+from .cluster import Cluster, FileSystem, SystemSpec
 from .faults import Fault
 from .requestlog import LoggedRequest
 from .server import APIS, Emulator, serve
 
-__all__ = ["APIS", "Cluster", "Emulator", "Fault", "FileSystem", "LoggedRequest", "serve"]
+__all__ = ["APIS", "Cluster", "Emulator", "Fault", "FileSystem", "LoggedRequest", "SystemSpec", "serve"]

@@ -9,6 +9,8 @@ from pathlib import Path
 from .accounts import Account, Directory, default_accounts
 from .knobs import Knobs
 from .login import Login
+from .runner import Place, Runner
+from .scheduler import Scheduler
 from .tree import Tree
 
 
@@ -27,27 +29,47 @@ DEFAULT_FILE_SYSTEMS = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class SystemSpec:
+    """In what one system of a site may differ from the others."""
+
+    name: str
+    transfer: str = "s3"  # method of staged transfers; streamer: announced but not emulated
+    needs_account: bool = False
+    max_part_size: int | None = None  # None: the knob's value
+    nodes: tuple[str, ...] = ("nid001",)
+
+
 class Cluster:
     """A named system of the site. The first account is the one that the demo and the tests use."""
 
     def __init__(
         self,
-        name: str,
+        spec: SystemSpec,
         local_root: Path,
         knobs: Knobs,
         users: tuple[str, ...] = ("demo",),
         file_systems: tuple[FileSystem, ...] = DEFAULT_FILE_SYSTEMS,
     ) -> None:
-        self.name = name
+        self.spec = spec
+        self.name = spec.name
         self.knobs = knobs
         self.file_systems = file_systems
-        self.nodes = ("nid001", "nid002")
+        self.nodes = spec.nodes
         self.partitions = ("part01", "xfer")
         self.accounts = default_accounts(users)
         roots = [tuple(fs.path.strip("/").split("/")) for fs in file_systems]
         self.directory = Directory(self.accounts, roots)
         self.tree = Tree(str(local_root), self.directory)
         self._make_directories(local_root)
+        mountpoint = local_root.parent / ".jobroot"
+        mountpoint.mkdir(exist_ok=True)
+        tops = sorted({root[0] for root in roots})
+        place = Place(self.tree.root, tops, str(mountpoint.resolve()))
+        self.runner = Runner(place, self.accounts, knobs)
+        self.scheduler = Scheduler(
+            self.name, self.nodes, self.partitions, knobs, self.runner, self._scratch_of
+        )
 
     @property
     def account(self) -> Account:
@@ -63,7 +85,17 @@ class Cluster:
     def transfer_directives(self) -> list[str]:
         """The lines on top of every transfer job."""
         lines = ["#SBATCH --nodes=1", "#SBATCH --time=0-00:15:00"]
-        return [*lines, "#SBATCH --account={account}"] if self.knobs.needs_account else lines
+        return [*lines, "#SBATCH --account={account}"] if self.needs_account else lines
+
+    @property
+    def needs_account(self) -> bool:
+        """Whether transfer jobs demand an account."""
+        return self.spec.needs_account or self.knobs.needs_account
+
+    @property
+    def max_part_size(self) -> int:
+        """Bytes of one part of a staged transfer."""
+        return self.spec.max_part_size or self.knobs.max_part_size
 
     def path_of(self, kind: str, account: Account) -> str:
         """Return the directory of *account* on the first file system of *kind*."""
@@ -75,6 +107,13 @@ class Cluster:
     def home(self, account: Account) -> str:
         """Return the home directory of *account*."""
         return self.path_of("users", account)
+
+    def _scratch_of(self, login: Login) -> str:
+        return self.path_of("scratch", login.account)
+
+    def job_obstacle(self) -> str:
+        """Return why batch jobs can't run on this machine; empty if they can."""
+        return self.runner.probe(self.account, self.home(self.account))
 
     def local(self, path: str) -> Path:
         """Return where the remote *path* (without links) lies on this machine."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
 import stat as stat_bits
 import subprocess
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .login import Login, fail
 from .shell import CommandTimeout
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 18
 
 
 def stat(login: Login, path: str, *, dereference: bool = False) -> dict[str, int]:
@@ -38,34 +38,41 @@ def stat(login: Login, path: str, *, dereference: bool = False) -> dict[str, int
     }
 
 
-def open_for_reading(login: Login, path: str, complaint: str) -> BinaryIO:
-    """Open a file as a command's argument. Raises CommandFailed with *complaint*.
+@contextmanager
+def opened(login: Login, path: str, complaint: str) -> Iterator[int]:
+    """Open a file as a command's argument, by descriptor. Raises CommandFailed with *complaint*.
 
-    A directory opens; reading from it fails, as for the tools.
+    A directory opens, as for the tools; reading from it fails.
     """
     try:
         place = login.place(path)
         fd = os.open(place.local, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
         fail(complaint, exc)
-    if stat_bits.S_ISFIFO(os.fstat(fd).st_mode):
+    try:
+        if stat_bits.S_ISFIFO(os.fstat(fd).st_mode):
+            raise CommandTimeout  # nobody writes: the command would wait for its time limit
+        yield fd
+    finally:
         os.close(fd)
-        raise CommandTimeout  # nobody writes: the command would wait for its time limit
-    return os.fdopen(fd, "rb", buffering=0) if _is_dir(fd) else os.fdopen(fd, "rb")
 
 
-def _is_dir(fd: int) -> bool:
-    return stat_bits.S_ISDIR(os.fstat(fd).st_mode)
+def _rest(fd: int) -> bytes:
+    """Read to the end."""
+    pieces = []
+    while block := os.read(fd, _BLOCK):
+        pieces.append(block)
+    return b"".join(pieces)
 
 
 def dd(login: Login, path: str, block: int, skip: int, count: int) -> bytes:
     """Return *count* blocks of *block* bytes from block *skip* on."""
-    with open_for_reading(login, path, f"dd: failed to open {login.quoted(path)}") as file:
+    with opened(login, path, f"dd: failed to open {login.quoted(path)}") as fd:
         try:
-            return os.pread(file.fileno(), count * block, skip * block)
+            return os.pread(fd, count * block, skip * block)
         except OSError as exc:
-            records = "0+0 records in\n0+0 records out\n0 bytes copied, 4.6e-05 s, 0.0 kB/s\n"
-            fail(_reading("dd", login, path, exc) + "\n" + records.rstrip())
+            records = "0+0 records in\n0+0 records out\n0 bytes copied, 4.6e-05 s, 0.0 kB/s"
+            fail(f"{_reading('dd', login, path, exc)}\n{records}")
 
 
 def _reading(tool: str, login: Login, path: str, exc: OSError) -> str:
@@ -78,27 +85,26 @@ def base64_size(size: int) -> int:
 
 
 def contents(login: Login, path: str) -> tuple[int, bytes]:
-    """Return the base64 length of a whole file and its bytes, the latter only if it isn't absurd."""
-    name = login.quoted_if_needed(path)
-    with open_for_reading(login, path, f"base64: {name}") as file:
-        if _is_dir(file.fileno()):
-            fail(f"base64: read error: {os.strerror(errno.EISDIR)}")
-        size = os.fstat(file.fileno()).st_size
-        if base64_size(size) >= login.knobs.max_ops_file_size:
-            return base64_size(size), b""
-        data = file.read()
-        return base64_size(len(data)), data
+    """Return the base64 length of a whole file and its bytes, none if they are too many to send."""
+    with opened(login, path, f"base64: {login.quoted_if_needed(path)}") as fd:
+        size = base64_size(os.fstat(fd).st_size)
+        try:
+            data = b"" if size >= login.knobs.max_ops_file_size else _rest(fd)
+        except OSError as exc:
+            fail("base64: read error", exc)
+        return max(size, base64_size(len(data))), data
 
 
 def sha256sum(login: Login, path: str) -> str:
     """Return the line that sha256sum prints."""
     name = login.quoted_if_needed(path)
-    with open_for_reading(login, path, f"sha256sum: {name}") as file:
-        if _is_dir(file.fileno()):
-            fail(f"sha256sum: {name}: {os.strerror(errno.EISDIR)}")
-        digest = hashlib.sha256()
-        while block := file.read(_BLOCK * 16):
-            digest.update(block)
+    digest = hashlib.sha256()
+    with opened(login, path, f"sha256sum: {name}") as fd:
+        try:
+            while block := os.read(fd, _BLOCK):
+                digest.update(block)
+        except OSError as exc:
+            fail(f"sha256sum: {name}", exc)
     escaped = re.sub(r"[\\\n\r]", lambda match: _LINE_ESCAPES[match.group()], path)
     mark = "\\" if escaped != path else ""
     return f"{mark}{digest.hexdigest()}  {escaped}\n"
@@ -110,45 +116,43 @@ _LINE_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 def head(login: Login, path: str, unit: str, number: str) -> bytes:
     """`head --lines` or `--bytes` (*unit*) with *number*, which may be negative: all but the last."""
     wanted = _number("head", login, unit, number, r"-?\d+")
-    with open_for_reading(
-        login, path, f"head: cannot open {login.quoted(path)} for reading"
-    ) as file:
+    with opened(login, path, f"head: cannot open {login.quoted(path)} for reading") as fd:
         try:
-            return _head(file, unit, wanted, login.knobs.max_ops_file_size)
+            return _head(fd, unit, wanted, login.knobs.max_ops_file_size)
         except OSError as exc:
             fail(_reading("head", login, path, exc))
 
 
-def _head(file: BinaryIO, unit: str, wanted: int, cap: int) -> bytes:
-    """Return the head; not more than *cap* bytes, since nobody may have more."""
+def _head(fd: int, unit: str, wanted: int, cap: int) -> bytes:
+    """Return the head; little more than *cap* bytes of it, since nobody may have that many."""
     if wanted < 0:
-        data = file.read()
-        end = len(data) + wanted if unit == "bytes" else _line_start(data, len(data), -wanted)
+        data = _rest(fd)
+        end = len(data) + wanted if unit == "bytes" else _line_start(data, -wanted)
         return data[: max(end, 0)]
-    if unit == "bytes":
-        return file.read(min(wanted, cap))
     out = bytearray()
-    while len(out) < cap and (block := file.read(_BLOCK)):
+    while len(out) < cap and (block := os.read(fd, _BLOCK)):
         out += block
-        if out.count(b"\n") >= wanted:
-            return _lines(out, wanted)
+        if unit == "bytes" and len(out) >= wanted:
+            return bytes(out[:wanted])
+        if unit == "lines" and out.count(b"\n") >= wanted:
+            return _lines(bytes(out), wanted)
     return bytes(out)
 
 
-def _lines(data: bytes | bytearray, wanted: int) -> bytes:
+def _lines(data: bytes, wanted: int) -> bytes:
     """Return the first *wanted* lines."""
     end = 0
     for _ in range(wanted):
         found = data.find(b"\n", end)
         if found < 0:
-            return bytes(data)
+            return data
         end = found + 1
-    return bytes(data[:end])
+    return data[:end]
 
 
-def _line_start(data: bytes, end: int, lines: int) -> int:
-    """Return where the last *lines* lines of data[:end] begin; an unfinished line counts."""
-    at = end - 1 if end and data[end - 1 : end] == b"\n" else end
+def _line_start(data: bytes, lines: int) -> int:
+    """Return where the last *lines* lines begin; an unfinished line counts."""
+    at = len(data) - 1 if data.endswith(b"\n") else len(data)
     for _ in range(lines):
         at = data.rfind(b"\n", 0, at)
         if at < 0:
@@ -159,29 +163,25 @@ def _line_start(data: bytes, end: int, lines: int) -> int:
 def tail(login: Login, path: str, unit: str, number: str) -> bytes:
     """`tail --lines` or `--bytes` (*unit*); *number* may be `+N`: from the N-th on."""
     wanted = _number("tail", login, unit, number, r"[-+]?\d+")
-    with open_for_reading(
-        login, path, f"tail: cannot open {login.quoted(path)} for reading"
-    ) as file:
+    with opened(login, path, f"tail: cannot open {login.quoted(path)} for reading") as fd:
         try:
             if number.startswith("+"):
-                return _from_start(file, unit, wanted)
-            return _from_end(file, unit, abs(wanted), login.knobs.max_ops_file_size)
+                return _from_start(fd, unit, wanted)
+            return _from_end(fd, unit, abs(wanted), login.knobs.max_ops_file_size)
         except OSError as exc:
             fail(_reading("tail", login, path, exc))
 
 
-def _from_start(file: BinaryIO, unit: str, first: int) -> bytes:
+def _from_start(fd: int, unit: str, first: int) -> bytes:
     if unit == "bytes":
-        os.lseek(file.fileno(), max(first - 1, 0), os.SEEK_SET)
-        return file.read()
-    data = file.read()
+        os.lseek(fd, max(first - 1, 0), os.SEEK_SET)
+        return _rest(fd)
+    data = _rest(fd)
     return data[len(_lines(data, max(first - 1, 0))) :]
 
 
-def _from_end(file: BinaryIO, unit: str, wanted: int, cap: int) -> bytes:
-    fd = file.fileno()
-    if _is_dir(fd):
-        os.read(fd, 1)
+def _from_end(fd: int, unit: str, wanted: int, cap: int) -> bytes:
+    os.read(fd, 0)  # a directory says that it is one
     size = os.fstat(fd).st_size
     if unit == "bytes":
         return os.pread(fd, min(wanted, cap), max(size - wanted, 0))
@@ -190,7 +190,7 @@ def _from_end(file: BinaryIO, unit: str, wanted: int, cap: int) -> bytes:
         step = min(_BLOCK, start)
         start -= step
         data = os.pread(fd, step, start) + data
-    return data[_line_start(data, len(data), wanted) :] if wanted else b""
+    return data[_line_start(data, wanted) :] if wanted else b""
 
 
 def _number(tool: str, login: Login, unit: str, number: str, pattern: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from flask import Flask
 
 from . import identity, v2
-from .cluster import DEFAULT_FILE_SYSTEMS, Cluster, FileSystem
+from .cluster import DEFAULT_FILE_SYSTEMS, Cluster, FileSystem, SystemSpec
 from .control import Control
 from .faults import FaultBoard
 from .frontdoor import FrontDoor
@@ -46,7 +46,7 @@ class Emulator:
         api: str = "v2",
         port: int = 0,
         latency: float = 0.0,
-        systems: tuple[str, ...] = ("cluster",),
+        systems: tuple[str | SystemSpec, ...] = ("cluster",),
         users: tuple[str, ...] = ("demo",),
         file_systems: tuple[FileSystem, ...] = DEFAULT_FILE_SYSTEMS,
         settings: Mapping[str, object] | None = None,
@@ -64,8 +64,8 @@ class Emulator:
         self._temporary = root is None
         self.root = Path(tempfile.mkdtemp(prefix="firecrest-")) if root is None else Path(root)
         self.clusters = {
-            name: Cluster(name, self.root / name, self.knobs, users, file_systems)
-            for name in systems
+            spec.name: Cluster(spec, self.root / spec.name, self.knobs, users, file_systems)
+            for spec in (SystemSpec(one) if isinstance(one, str) else one for one in systems)
         }
         self._site = Site(self.knobs, self.tokens, self.clusters)
         self._port = port
@@ -83,9 +83,14 @@ class Emulator:
         web = WebServer(FrontDoor(app, self._site, v2.canonical_path), self._port, groups)
         self.url = self._site.url = web.start()
         self._web = web
+        obstacle = self.cluster.job_obstacle()
+        if obstacle:
+            self.notes.append(obstacle)
 
     def stop(self) -> None:
         """End all jobs and stop answering; a temporary root is removed. May be called twice."""
+        for cluster in self.clusters.values():
+            cluster.scheduler.close()
         if self._web is not None:
             self._web.stop()
             self._web = None

@@ -12,6 +12,7 @@ from werkzeug.routing import MapAdapter, RequestRedirect
 
 from ..site import Site
 from .answers import ApiError, meta_headers, reply_error
+from .compute import Compute
 from .entry import Refused, check_tracing_ids
 from .ops import Ops
 from .status import Status
@@ -21,6 +22,7 @@ def register(app: Flask, site: Site) -> None:
     """Add the routes of API v2 and their common behaviour to *app*."""
     Status(site).register(app)
     Ops(site).register(app)
+    Compute(site).register(app)
     app.before_request(_before)
     app.after_request(_after)
     app.register_error_handler(ApiError, reply_error)

@@ -18,8 +18,9 @@ from ..shell import CommandFailed, CommandTimeout
 from ..site import Site
 from ..tokens import TokenRefused
 from .answers import ApiError
+from .fields import arguments
 
-_TIMEOUT = "Command execution timeout limit exceeded."
+TIMEOUT = "Command execution timeout limit exceeded."
 _NO_PATH = "Unable to decode request and retreive the required path or source_path parameter."
 _NULL_PATH = "All filesystem requests require a path or source_path parameter."
 _HEX32 = re.compile(r"[0-9a-fA-F]{32}")
@@ -103,7 +104,7 @@ class Call:
 
 
 def _requested_path(json_body: Any) -> str:
-    path = request.args.get("path")
+    path = arguments().get("path")
     if path is not None:
         return path
     for name in ("sourcePath", "source_path", "path"):
@@ -146,7 +147,7 @@ def remote_command(*arguments: str) -> Iterator[None]:
     try:
         yield
     except CommandTimeout as exc:
-        raise ApiError(408, _TIMEOUT) from exc
+        raise ApiError(408, TIMEOUT) from exc
     except CommandFailed as exc:
         raise ApiError(_status_of(exc), _message_of(exc)) from exc
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from flask import request
+from flask import g, request
 
 from .answers import Invalid, field_error
 
@@ -18,6 +19,14 @@ _MISSING = object()
 _REQUIRED = "Field required"
 _BAD_BOOL = "Input should be a valid boolean, unable to interpret input"
 _BAD_INT = "Input should be a valid integer, unable to parse string as an integer"
+
+
+def arguments() -> dict[str, str]:
+    """Return the query parameters; of a repeated one the last, bytes that are no UTF-8 replaced."""
+    if not hasattr(g, "arguments"):
+        raw = request.environ.get("QUERY_STRING", "")
+        g.arguments = dict(urllib.parse.parse_qsl(raw, keep_blank_values=True))
+    return dict(g.arguments)
 
 
 def read_json() -> Any:
@@ -54,21 +63,21 @@ class Query(_Fields):
 
     def text(self, name: str) -> str:
         """Return a required parameter."""
-        value = request.args.get(name)
+        value = arguments().get(name)
         if value is None:
             self.complain("query", name, _REQUIRED)
         return value or ""
 
     def optional(self, name: str, longest: int | None = None) -> str | None:
         """Return a parameter or None."""
-        value = request.args.get(name)
+        value = arguments().get(name)
         if value is not None and longest is not None and len(value) > longest:
             self.complain("query", name, f"String should have at most {longest} characters")
         return value
 
     def boolean(self, name: str) -> bool:
         """Return a switch, off by default."""
-        value = request.args.get(name)
+        value = arguments().get(name)
         if value is None:
             return False
         if value.lower() not in _TRUE | _FALSE:
@@ -77,7 +86,7 @@ class Query(_Fields):
 
     def integer(self, name: str, default: int | None = None) -> int | None:
         """Return a number or *default*."""
-        value = request.args.get(name)
+        value = arguments().get(name)
         if value is None:
             return default
         if not re.fullmatch(r"\s*[-+]?\d+(\.0*)?\s*", value):
@@ -87,7 +96,7 @@ class Query(_Fields):
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str | None:
         """Return one of *choices* or None."""
-        value = request.args.get(name)
+        value = arguments().get(name)
         if value is not None and value not in choices:
             self.complain("query", name, f"Input should be {alternatives(choices)}")
         return value
@@ -158,10 +167,17 @@ class Body(_Fields):
             self.complain("body", self._parent or name, f"Input should be {alternatives(choices)}")
         return str(value)
 
-    def raw(self, name: str) -> Any:
-        """Return a value of any type, None if absent."""
+    def raw(self, name: str, default: Any = None) -> Any:
+        """Return a value of any type, *default* if absent."""
         value = self._get(name)
-        return None if value is _MISSING else value
+        return default if value is _MISSING else value
+
+    def required(self, name: str) -> Any:
+        """Return a value of any type. Raises Invalid if absent."""
+        value = self._get(name)
+        if value is _MISSING:
+            raise Invalid([field_error("body", name, _REQUIRED)])
+        return value
 
     def _get(self, name: str) -> Any:
         snake = re.sub(r"([A-Z])", lambda match: "_" + match.group().lower(), name)

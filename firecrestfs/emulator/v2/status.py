@@ -16,6 +16,15 @@ from .fields import Query
 
 SLURM_VERSION = "22.05.8"
 _HIDDEN = "**********"
+_STREAMER = {
+    "serviceType": "streamer",
+    "pypiIndexUrl": None,
+    "host": "127.0.0.1",
+    "portRange": [5665, 5675],
+    "publicIps": ["127.0.0.1"],
+    "waitTimeout": 3600,
+    "inboundTransferLimit": 5368709120,
+}
 
 
 class Status:
@@ -127,7 +136,7 @@ class Status:
         rows = [self._service("scheduler", "scheduler", ping), self._service("ssh", "ssh")]
         for fs in cluster.file_systems:
             rows.append({**self._service("filesystem", fs.path), "path": fs.path})
-        return [*rows, self._service("s3", "s3")]
+        return [*rows, self._service("s3", "s3")] if cluster.spec.transfer == "s3" else rows
 
     def _service(self, kind: str, name: str, message: str | None = None) -> dict[str, Any]:
         down = name in self._site.knobs.unhealthy_services
@@ -144,24 +153,27 @@ class Status:
         return {
             "datatransfer_jobs_directives": cluster.transfer_directives,
             "max_ops_file_size": knobs.max_ops_file_size,
-            "data_transfer": {
-                "serviceType": "s3",
-                "name": "s3-storage",
-                "privateUrl": _HIDDEN,
-                "publicUrl": f"{self._site.url}/_s3",
-                "accessKeyId": _HIDDEN,
-                "secretAccessKey": _HIDDEN,
-                "region": "us-east-1",
-                "ttl": knobs.url_ttl,
-                "tenant": None,
-                "multipart": {
-                    "use_split": False,
-                    "max_part_size": knobs.max_part_size,
-                    "parallel_runs": 3,
-                    "tmp_folder": "tmp",
-                },
-                "bucketLifecycleConfiguration": {"days": 10},
+            "data_transfer": _STREAMER if cluster.spec.transfer != "s3" else self._s3(cluster),
+        }
+
+    def _s3(self, cluster: Cluster) -> dict[str, Any]:
+        return {
+            "serviceType": "s3",
+            "name": "s3-storage",
+            "privateUrl": _HIDDEN,
+            "publicUrl": f"{self._site.url}/_s3",
+            "accessKeyId": _HIDDEN,
+            "secretAccessKey": _HIDDEN,
+            "region": "us-east-1",
+            "ttl": self._site.knobs.url_ttl,
+            "tenant": None,
+            "multipart": {
+                "use_split": False,
+                "max_part_size": cluster.max_part_size,
+                "parallel_runs": 3,
+                "tmp_folder": "tmp",
             },
+            "bucketLifecycleConfiguration": {"days": 10},
         }
 
 
@@ -171,9 +183,9 @@ def _whole(seconds: float) -> int | float:
 
 def _node(name: str) -> dict[str, Any]:
     return {
-        "sockets": 2,
-        "cores": 2,
-        "threads": 2,
+        "sockets": 8,
+        "cores": 8,
+        "threads": 8,
         "cpus": 8,
         "cpuLoad": 0.25,
         "freeMemory": 12000,

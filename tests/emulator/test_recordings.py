@@ -1,0 +1,138 @@
+"""The emulator answers as real servers did: every recorded step is sent and compared.
+
+A step that can't agree is listed in `DEVIATIONS` with the reason; a listed step that agrees fails too.
+`python -m tests.emulator.test_recordings` prints the table of all areas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from firecrestfs.emulator import Emulator, FileSystem, SystemSpec
+
+from .recordings import ROOT, Area, Fixture, Replay
+
+AREAS = (
+    *("status", "errors", "ls", "stat", "names", "read", "download", "upload"),
+    *("mkdir", "rm", "symlink", "attrs", "tar", "jobs"),
+)
+
+#: (area, name of the step) → why our answer differs.
+DEVIATIONS: dict[tuple[str, str], str] = {}
+
+# The recorded sizes of links into the home directory fix the length of its path: 22.
+USERS = ("recorded_user_01", "otheruser")
+
+pytestmark = [
+    pytest.mark.skipif(not ROOT.is_dir(), reason="no recordings beside the project"),
+    pytest.mark.timeout(120),
+]
+
+
+def make_emulator(root: Path) -> Emulator:
+    """Make a site like the recorded one."""
+    return Emulator(
+        root,
+        systems=(
+            SystemSpec("cluster", max_part_size=8388608),
+            SystemSpec("accounted", needs_account=True, max_part_size=1073741824),
+            SystemSpec("streaming", transfer="streamer"),
+        ),
+        users=USERS,
+        file_systems=(FileSystem("/home", "users", True), FileSystem("/scratch", "scratch")),
+        settings={"command_seconds": 0.3, "queue_seconds": 0.2},
+    )
+
+
+def make_values(emulator: Emulator) -> dict[str, str]:
+    """Return what the placeholders stand for."""
+    tokens, cluster = emulator.tokens, emulator.cluster
+    user, other = (cluster.accounts[name] for name in USERS)
+    return {
+        "URL": emulator.url,
+        "HOMES": "/home",
+        "HOME": f"/home/{user.name}",
+        "SCRATCHES": "/scratch",
+        "SCRATCH": f"/scratch/{user.name}",
+        "USER": user.name,
+        "UID": str(user.uid),
+        "GROUP": user.group.name,
+        "GID": str(user.group.gid),
+        "GROUP2": user.groups[1].name,
+        "GID2": str(user.groups[1].gid),
+        "OTHERUSER": other.name,
+        "OTHERUID": str(other.uid),
+        "NOKEYUSER": "nokey",
+        "SYSTEM": "cluster",
+        "SYSTEM_UPPER": "CLUSTER",
+        "ACCOUNT_SYSTEM": "accounted",
+        "STREAMER_SYSTEM": "streaming",
+        "TOKEN": tokens.issue(user.name, 3000),
+        "TOKEN_EXPIRED": tokens.issue(user.name, -10),
+        "TOKEN_SOON": tokens.issue(user.name, 20),
+        "TOKEN_BADSIG": tokens.issue(user.name, 300, key=b"another key of thirty-two bytes!"),
+        "TOKEN_BADKID": tokens.issue(user.name, 300, kid="unknown"),
+        "TOKEN_OTHER": tokens.issue(other.name, 300),
+        "TOKEN_NOKEY": tokens.issue("nokey", 300),
+    }
+
+
+def differences(area: Area, root: Path) -> dict[str, list[str]]:
+    """Replay an area; return the problems by step, the names numbered where they repeat."""
+    out: dict[str, list[str]] = {}
+    with make_emulator(root) as emulator:
+        values = make_values(emulator)
+        if area.name == "status":
+            emulator.knobs.command_seconds = 5.0
+        Fixture(emulator.cluster.local(values["HOME"]), values).build(area.fixture)
+        replay = Replay(emulator.url, values)
+        for step in area.steps:
+            name = step["name"].strip()
+            while name in out:
+                name += " (again)"
+            out[name] = replay.step(step)
+        replay.close()
+        assert not emulator.alarms
+    return out
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """A root whose closed directories don't keep pytest from removing it."""
+    yield tmp_path / "root"
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_area(name: str, root: Path) -> None:
+    found = differences(Area.load("v2", name), root)
+    unexplained = {
+        step: problems
+        for step, problems in found.items()
+        if problems and (name, step) not in DEVIATIONS
+    }
+    outdated = [
+        step for area, step in DEVIATIONS if area == name and not found.get(step, ["missing"])
+    ]
+    text = "\n".join(f"{step}\n    " + "\n    ".join(lines) for step, lines in unexplained.items())
+    assert not unexplained, text
+    assert not outdated
+
+
+def main() -> None:
+    """Print how many steps of each area agree."""
+    import tempfile
+
+    for name in AREAS:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
+            found = differences(Area.load("v2", name), Path(root))
+        wrong = [step for step, problems in found.items() if problems]
+        print(f"{name:10} {len(found) - len(wrong):4} of {len(found):4}")
+        for step in wrong:
+            print(f"    {step}: {DEVIATIONS.get((name, step), found[step][0])}")
+
+
+if __name__ == "__main__":
+    main()
