@@ -7,6 +7,7 @@ the signals, because a Python handler doesn't run while `FUSE()` holds the main 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import logging.handlers
@@ -64,6 +65,7 @@ def serve(
     """
     stop = _StopSignals()
     _raise_file_limit()
+    lock = _take_lock(config.local_state_dir, mountpoint)
     binding = fuseops.load_binding(config.fuse_binding)
     mount = build(config, binding, mountpoint, log_path)
     os.chdir("/")
@@ -85,6 +87,7 @@ def serve(
         return _end(config, mount, mountpoint, fuse, stop)
     finally:
         mountpoints.remove_record(mountpoint)
+        os.close(lock)
 
 
 class _StopSignals:
@@ -269,6 +272,28 @@ def _log_to(handler: logging.Handler) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("firecrestfs").setLevel(logging.INFO)
+
+
+def _take_lock(state_dir: Path, mountpoint: str) -> int:
+    """Make *state_dir* this process's own; return the descriptor that holds the lock.
+
+    Raises EBUSY with the pid and mountpoint of the process that has it.
+    """
+    fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 4096, 0).decode("utf-8", "replace")
+        os.close(fd)
+        raise os_error(
+            errno.EBUSY,
+            mountpoint,
+            f"this server is mounted already by {holder}; to mount it twice, give the second "
+            "mount a --state-dir and a --cache-dir of its own",
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, os.fsencode(f"process {os.getpid()} at {mountpoint}"), 0)
+    return fd
 
 
 def _raise_file_limit() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 import errno
 import functools
+import hashlib
 import importlib
 import itertools
 import logging
@@ -89,6 +90,9 @@ class FuseOperations:
     def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
         """Return what the kernel is told of *exc*; say it where a person can read it."""
         code = exc.errno if isinstance(exc.errno, int) and exc.errno > 0 else errno.EIO
+        if code == errno.ENOSYS:
+            # The kernel would never ask for this operation again, on the whole mount.
+            code = errno.EOPNOTSUPP
         if code in _QUIET:
             log.debug("%s %s: %s", name, args[:1], exc)
         else:
@@ -109,7 +113,7 @@ class FuseOperations:
         if attr is None:
             filesystem, sub = self._route(path)
             attr = filesystem.getattr(sub)
-        return _stat_of(attr)
+        return _stat_of(path, attr)
 
     @_door
     def access(self, path: str, mask: int) -> int:
@@ -135,7 +139,10 @@ class FuseOperations:
         return dots + [
             (
                 entry.name,
-                {"st_mode": entry.attr.kind.type_bits, "st_ino": entry.attr.inode},
+                {
+                    "st_mode": entry.attr.kind.type_bits,
+                    "st_ino": entry.attr.inode or _inode_of(path, entry.name),
+                },
                 0,
             )
             for entry in filesystem.readdir(sub)
@@ -380,10 +387,17 @@ class _CallableOperations(FuseOperations):
         """Do nothing; fusepy looks for it."""
 
 
-def _stat_of(attr: Attr) -> dict[str, int]:
+def _inode_of(*path: str) -> int:
+    """Return a number for an entry that has none: readdir(3) leaves out entries with inode 0."""
+    text = "/".join(path).replace("//", "/")
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") | 1
+
+
+def _stat_of(path: str, attr: Attr) -> dict[str, int]:
     return {
         "st_mode": attr.kind.type_bits | attr.mode,
-        "st_ino": attr.inode,
+        "st_ino": attr.inode or _inode_of(path),
         "st_nlink": attr.nlink,
         "st_uid": attr.uid,
         "st_gid": attr.gid,

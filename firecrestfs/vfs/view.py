@@ -71,6 +71,8 @@ class RemoteView:
         attr = self._tree.getattr(path)
         if file is not None:
             attr = self._remembered(path, file, attr)
+        elif attr.kind is Kind.SYMLINK and path in self.made_links:
+            attr = replace(attr, size=len(os.fsencode(self.made_links[path])))
         return self._overlay.with_times(path, attr)
 
     def readdir(self, path: str) -> Sequence[DirEntry]:
