@@ -1,8 +1,8 @@
 """A FirecREST server over local directories, for the demo and for all tests.
 
-Not a mock: files are files, jobs are processes, and the answers are those of the real servers, down to
-the words of their tools. It imports nothing of the rest of the package, so that both can be wrong only
-independently. Where to read on, outside in:
+Not a mock: files are files, jobs are processes, and the answers are those of the real servers,
+down to the words of their tools. It imports nothing of the rest of the package, so that both can
+be wrong only independently. Where to read on, outside in:
 
     server      Emulator and serve: composition, start and end
     webserver   cheroot; connections that can be dropped
@@ -23,4 +23,13 @@ from .faults import Fault
 from .requestlog import LoggedRequest
 from .server import APIS, Emulator, serve
 
-__all__ = ["APIS", "Cluster", "Emulator", "Fault", "FileSystem", "LoggedRequest", "SystemSpec", "serve"]
+__all__ = [
+    "APIS",
+    "Cluster",
+    "Emulator",
+    "Fault",
+    "FileSystem",
+    "LoggedRequest",
+    "SystemSpec",
+    "serve",
+]

@@ -1,8 +1,8 @@
 """Who is who on a cluster: users, groups, and whose a file is.
 
-The server runs as one local user, whose files play the files of every account: those below the home or
-scratch directory of an account are that account's, the directories above them root's. A file that belongs
-to any other local uid or gid is shown as it is.
+The server runs as one local user, whose files play the files of every account: those below the
+home or scratch directory of an account are that account's, the directories above them root's. A
+file that belongs to any other local uid or gid is shown as it is.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Directory:
         self._group_names = {group.gid: group.name for one in everyone for group in one.groups}
 
     def account_directory(self, remote: Canonical) -> Canonical | None:
-        """Return the account's directory that *remote* is or lies in; None above those directories."""
+        """Return the account's directory that *remote* is or lies in, None above those."""
         for root in self.roots:
             depth = len(root)
             if remote[:depth] == root and len(remote) > depth and remote[depth] in self.accounts:

@@ -1,4 +1,4 @@
-"""tar: archives made and unpacked by the real GNU tar, its words translated back to remote paths."""
+"""tar: archives made and unpacked by the real one, its words translated to remote paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Renamed(NamedTuple):
 def compress(
     login: Login, alarms: Alarms, source: str, target: str, *, letter: str, dereference: bool
 ) -> bytes:
-    """Archive the base name of *source* seen from its parent. Returns tar's output, the member names."""
+    """Archive the base name of *source* seen from its parent. Returns the member names."""
     folder, name = os.path.split(source)
     words = read(
         "tar -c" + letter + "vf '{target}' -C '{folder}' '{name}'",

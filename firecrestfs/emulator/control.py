@@ -1,4 +1,4 @@
-"""`/_emulator/*`: how a test in another process watches and steers the emulator. No token, no latency."""
+"""`/_emulator/*`: how a test in another process watches and steers; no token, no latency."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Control:
         return jsonify([entry._asdict() for entry in entries])
 
     def alarms(self) -> Response:
-        """Return the command lines that paths would have changed; with `?reset=1` also clear them."""
+        """Return the commands that paths would have changed; with `?reset=1` also clear them."""
         lines = self._site.alarms.list()
         if request.args.get("reset"):
             self._site.alarms.clear()

@@ -1,8 +1,8 @@
 """Faults on demand: rules that say which request goes wrong, and how.
 
-A rule names requests by a glob over endpoint names ("ops/upload", "jobs/*", "*") and is used up after
-`count` applications. The web layer asks `FaultBoard.take` once per request and carries out what it says;
-what a kind means is written at `KINDS`.
+A rule names requests by a glob over endpoint names ("ops/upload", "jobs/*", "*") and is used up
+after `count` applications. The web layer asks `FaultBoard.take` once per request and carries out
+what it says; what a kind means is written at `KINDS`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FaultBoard:
         self._random = random.Random(1)  # a fixed seed: a flaky server that is flaky repeatably
 
     def replace(self, rules: Iterable[Mapping[str, Any]]) -> None:
-        """Put *rules* in place of all rules. Raises ValueError and changes nothing if one is bad."""
+        """Put *rules* in place of all. Raises ValueError and changes nothing if one is bad."""
         parsed = [Fault.parse(rule) for rule in rules]
         with self._lock:
             self._rules = parsed

@@ -77,6 +77,11 @@ class Job:
         return self.started is not None and self.state is not State.PENDING
 
     @property
+    def held(self) -> bool:
+        """Whether somebody has to release it before it may start."""
+        return self.priority == 0
+
+    @property
     def elapsed(self) -> int:
         """Seconds that it has run."""
         if self.started is None:

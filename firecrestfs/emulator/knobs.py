@@ -1,8 +1,8 @@
 """Everything about the emulated site that can be set, in one table.
 
-A knob is a field of `Knobs`: its type, default and help text are the field's. Values arrive as text
-(`--set NAME=VALUE`) or as JSON (`POST /_emulator/set`) and are checked by `Knobs.put`; the rest of the
-emulator reads plain attributes, at each call anew, so every change is live.
+A knob is a field of `Knobs`: its type, default and help text are the field's. Values arrive as
+text (`--set NAME=VALUE`) or as JSON (`POST /_emulator/set`) and are checked by `Knobs.put`; the
+rest of the emulator reads plain attributes, at each call anew, so every change is live.
 """
 
 from __future__ import annotations
@@ -58,9 +58,6 @@ class Knobs:
         "", "services reported unhealthy: ssh, scheduler or file systems, by comma"
     )
     needs_account: bool = _knob(False, "transfer jobs demand an account")
-    max_entries_recursive: int = _knob(
-        0, "entries after which a recursive listing times out; 0: never"
-    )
 
     def put(self, name: str, value: object) -> None:
         """Set one knob from text or JSON. Raises ValueError with a readable reason."""

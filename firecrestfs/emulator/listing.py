@@ -95,7 +95,7 @@ class _Lister:
             raise self._failure(f"cannot access {self._login.quoted(path)}", exc, 2) from exc
 
     def _list(self, path: str, place: Place, above: list[tuple[int, int]], top: str) -> None:
-        """List one directory and, as asked, what lies below. `top`: header of the first, with slash."""
+        """List a directory and, as asked, what lies below. `top`: header of the first."""
         here = os.stat(place.local)
         identity = (here.st_dev, here.st_ino)
         if identity in above:
@@ -121,7 +121,7 @@ class _Lister:
                     self._list(joined, below, [*above, identity], top or header)
 
     def _scan(self, path: str, place: Place) -> list[tuple[str, Place, Entry]]:
-        """Return name, place and entry of what *place* holds, sorted. Raises OSError for itself only."""
+        """Return what *place* holds, sorted. Raises OSError for the directory itself only."""
         self._login.tree.check_door((*place.remote, "*"), self._login.account)
         hidden = self._options.hidden
         found = []
@@ -194,7 +194,7 @@ def local_time(seconds: int, zone: zoneinfo.ZoneInfo) -> str:
 
 
 def _text_size(entries: Iterable[Entry]) -> int:
-    """Return how many bytes ls prints for one directory: columns are as wide as their widest cell."""
+    """Return how many bytes ls prints for a directory: columns fit their widest cell."""
     rows = list(entries)
     if not rows:
         return len("total 0\n")

@@ -1,8 +1,8 @@
 """Makes the serving threads ordinary users, so that the kernel refuses what it would refuse a user.
 
-Linux keeps capabilities, supplementary groups and (when unshared) the umask per thread. A thread that
-calls `become_ordinary` loses the powers to read, write, chmod or chown against the mode bits, and so do
-all threads and processes that it starts; the rest of the program is not touched.
+Linux keeps capabilities, supplementary groups and (when unshared) the umask per thread. A thread
+that calls `become_ordinary` loses the powers to read, write, chmod or chown against the mode
+bits, and so do all threads and processes that it starts; the rest of the program is not touched.
 """
 
 from __future__ import annotations

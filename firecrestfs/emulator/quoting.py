@@ -1,7 +1,8 @@
-"""The ways in which GNU tools write a name: in listings, in error messages, between typographic quotes.
+"""The ways in which GNU tools write a name: in listings and in several kinds of messages.
 
-Names are `str` with surrogate escapes, as Python's `os` gives them. Which characters are printable depends
-on the locale: in UTF-8 what Unicode calls assigned and no control character, in C only ASCII.
+Names are `str` with surrogate escapes, as Python's `os` gives them. Which characters are
+printable depends on the locale: in UTF-8 what Unicode calls assigned and no control character, in
+C only ASCII.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def c_quoted(name: str, locale: str) -> str:
 
 
 def shell_quoted(name: str, locale: str) -> str:
-    """Most error messages: the name as a word of the shell, always quoted ('a b', "it's", 'x'$'\\n''y')."""
+    r"""Most error messages: a word of the shell, always quoted ('a b', "it's", 'x'$'\n''y')."""
     if _PLAIN(name):
         if "'" not in name:
             return f"'{name}'"

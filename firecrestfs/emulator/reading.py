@@ -114,7 +114,7 @@ _LINE_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 
 
 def head(login: Login, path: str, unit: str, number: str) -> bytes:
-    """`head --lines` or `--bytes` (*unit*) with *number*, which may be negative: all but the last."""
+    """`head --lines` or `--bytes` (*unit*); a negative *number*: all but the last."""
     wanted = _number("head", login, unit, number, r"-?\d+")
     with opened(login, path, f"head: cannot open {login.quoted(path)} for reading") as fd:
         try:

@@ -50,8 +50,10 @@ class Runner:
         return Process(spec).wait(None).error
 
     def start(self, job: Job, home: str, scratch: str) -> Process:
-        """Start *job*. The calling thread must live until it has ended, or it dies with the thread."""
-        spec = self._spec(job.account, job.working_directory, job.script, self._env(job, home, scratch))
+        """Start *job*. It dies with the calling thread."""
+        spec = self._spec(
+            job.account, job.working_directory, job.script, self._env(job, home, scratch)
+        )
         files = {"stdin": job.stdin, "stdout": job.stdout, "stderr": job.stderr, "node": job.node}
         return Process({**spec, **files})
 
@@ -128,7 +130,7 @@ class Process:
         self._kill_timer: threading.Timer | None = None
 
     def wait(self, timeout: float | None) -> End:
-        """Wait for the end. Raises subprocess.TimeoutExpired, after which it may be called again."""
+        """Wait for the end. Raises subprocess.TimeoutExpired; then it may be called again."""
         out, _ = self._process.communicate(timeout=timeout)
         if self._kill_timer is not None:
             self._kill_timer.cancel()
@@ -170,4 +172,6 @@ def _passwd(accounts: dict[str, Account]) -> str:
 
 def _group(accounts: dict[str, Account]) -> str:
     groups = {group for one in (ROOT, *accounts.values()) for group in one.groups}
-    return "".join(f"{group.name}:x:{group.gid}:\n" for group in sorted(groups, key=lambda g: g.gid))
+    return "".join(
+        f"{group.name}:x:{group.gid}:\n" for group in sorted(groups, key=lambda g: g.gid)
+    )

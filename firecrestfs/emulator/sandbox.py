@@ -1,10 +1,12 @@
-"""Runs one batch job so that it sees the cluster's paths. A program of its own: `python -I -S sandbox.py`.
+"""Runs one batch job so that it sees the cluster's paths. Not a module but a program.
 
 Reads a JSON object (`Spec`) from stdin, writes one JSON object about the end to stdout. In between:
 
-    this process    mount and PID namespaces of its own; a new root on tmpfs with the host's directories,
+    this process    mount and PID namespaces of its own; a new root on tmpfs with the host's
+    directories,
                     except those that the cluster's file systems cover; then it waits
-     └ init         PID 1 in there: takes the user's uid, reaps, and takes everything with it when it ends
+     └ init         PID 1 in there: takes the user's uid, reaps, and takes everything with it when
+     it ends
         └ script    the job
 
 Each of them dies with its parent, so nothing outlives the server, however that ends.
@@ -13,6 +15,7 @@ It is run by path with the standard library alone, hence imports nothing of the 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -111,7 +114,9 @@ def _take_over(source: str, target: str) -> None:
 def _spool(root: str, spec: dict[str, Any]) -> None:
     os.makedirs(f"{root}{_SPOOL}/bin", 0o755)
     for path, text in (("bin/srun", _SRUN), ("slurm_script", spec["script"])):
-        with open(f"{root}{_SPOOL}/{path}", "w", encoding="utf-8", errors="surrogateescape") as file:
+        with open(
+            f"{root}{_SPOOL}/{path}", "w", encoding="utf-8", errors="surrogateescape"
+        ) as file:
             file.write(text)
         os.chmod(file.name, 0o755)
 
@@ -143,14 +148,10 @@ def _init(spec: dict[str, Any], report: int) -> NoReturn:
     _die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(-1, signal.SIGTERM))
     _libc.sethostname(spec["node"].encode(), len(spec["node"]))
-    try:
+    with contextlib.suppress(SetupError):  # an unprivileged one has to do with the host's view
         _mount("proc", "/proc", "proc", 0)
-    except SetupError:
-        pass  # in an unprivileged namespace the host's view of processes has to do
-    try:
+    with contextlib.suppress(SetupError, OSError):  # else it is the user who runs the server
         _map_ids(spec["uid"], spec["gid"], os.geteuid(), os.getegid())
-    except (SetupError, OSError):
-        pass  # the job then sees itself as the user who runs the server
     _die_with_parent()
     script = os.fork()
     if script == 0:

@@ -66,7 +66,7 @@ class Options:
 
 
 def read_directives(script: str) -> Options:
-    """Collect the `#SBATCH` lines before the first command. Raises CommandFailed for unknown ones."""
+    """Collect the `#SBATCH` lines before the first command. Raises CommandFailed."""
     values: dict[str, str] = {}
     for line in script.splitlines():
         match = _DIRECTIVE.match(line)
@@ -124,7 +124,9 @@ def parse_array(text: str) -> list[int]:
     for piece in text.partition("%")[0].split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", piece)
         if match is None:
-            raise CommandFailed(1, "sbatch: error: Batch job submission failed: Invalid job array\n")
+            raise CommandFailed(
+                1, "sbatch: error: Batch job submission failed: Invalid job array\n"
+            )
         first = int(match.group(1))
         last = int(match.group(2) or first)
         out += range(first, last + 1, int(match.group(3) or 1))

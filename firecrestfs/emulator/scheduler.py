@@ -32,8 +32,8 @@ _WAIT = 0.02
 class Scheduler:
     """Accepts, runs and remembers jobs. Safe from any thread.
 
-    `scratch_of` tells an account's scratch directory. One thread starts what is due; a thread of its own
-    accompanies each running job. Both have an ordinary user's powers whoever submits.
+    `scratch_of` tells an account's scratch directory. One thread starts what is due; a thread of
+    its own accompanies each running job. Both have an ordinary user's powers whoever submits.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Scheduler:
                 self._cancel_locked(job)
 
     def attach(self, login: Login, job_id: str, command: str) -> None:
-        """`srun --overlap`: run *command* beside a running job. Raises CommandFailed, CommandTimeout."""
+        """`srun --overlap`: run *command* beside a job. Raises CommandFailed, CommandTimeout."""
         with self._lock:
             job = self._jobs.get(job_id)
             if job is None or job.state is not State.RUNNING:
@@ -268,7 +268,7 @@ class Scheduler:
         due = [
             job
             for job in self._jobs.values()
-            if job.state is State.PENDING and job.priority and job.submitted <= latest
+            if job.state is State.PENDING and not job.held and job.submitted <= latest
         ]
         return due[: max(free, 0)]
 

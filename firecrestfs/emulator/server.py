@@ -34,9 +34,9 @@ APIS = ("v1", "v2")
 class Emulator:
     """An emulated FirecREST with its clusters, on 127.0.0.1 while the `with` block lasts.
 
-    `root`: directory for the clusters' files, a temporary one without it. `users`: accounts; the first
-    owns the client. `settings`: knobs by name, see `emulator.knobs`. All attributes may be used from any
-    thread; `knobs` and `faults` act on the next request.
+    `root`: directory for the clusters' files, a temporary one without it. `users`: accounts; the
+    first owns the client. `settings`: knobs by name, see `emulator.knobs`. All attributes may be
+    used from any thread; `knobs` and `faults` act on the next request.
     """
 
     def __init__(
@@ -168,8 +168,8 @@ def serve(
 ) -> None:
     """Run an emulator until SIGTERM or SIGINT; say on stdout how to reach it once it answers.
 
-    With *json* that is one line of JSON, else a text with lines for a shell to source. Raises OSError if
-    the port is taken, ValueError for a bad setting. Call it from the main thread.
+    With *json* that is one line of JSON, else a text with lines for a shell to source. Raises
+    OSError if the port is taken, ValueError for a bad setting. Call it from the main thread.
     """
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

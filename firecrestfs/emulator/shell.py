@@ -1,10 +1,11 @@
-"""The login shell, as far as it must be understood: what words does a command line fall into?
+r"""The login shell, as far as it must be understood: what words does a command line fall into?
 
-The servers paste paths between single quotes without escaping them. A path with a quote in it changes
-the command. The emulator builds the same line and reads it as the shell would. If all that comes out is
-other text in the places of the paths, that text is the path (`it'\\''s`); if the line doesn't parse, the
-shell's complaint is the answer; in any other case the path would have *run* something: the command is
-refused and an alarm goes off, since no client of ours may ever cause that.
+The servers paste paths between single quotes without escaping them. A path with a quote in it
+changes the command. The emulator builds the same line and reads it as the shell would. If all
+that comes out is other text in the places of the paths, that text is the path (`it'\''s`); if
+the line doesn't parse, the shell's complaint is the answer; in any other case the path would have
+*run* something: the command is refused and an alarm goes off, since no client of ours may ever
+cause that.
 """
 
 from __future__ import annotations
@@ -175,8 +176,8 @@ class Alarms:
 def read(template: str, alarms: Alarms, **values: str) -> dict[str, str]:
     """Return what the shell makes of *values* pasted into *template*, by name.
 
-    Placeholders are `{name}`. Raises CommandFailed when the line doesn't parse, Injection when a value
-    changes anything but its own text.
+    Placeholders are `{name}`. Raises CommandFailed when the line doesn't parse, Injection when a
+    value changes anything but its own text.
     """
     if not any("'" in value for value in values.values()) and _all_quoted(template):
         return values  # between single quotes nothing else is special

@@ -1,4 +1,4 @@
-"""Everything that one emulated FirecREST knows: the state behind the web layer, for all API versions."""
+"""All that one emulated FirecREST knows: the state behind the web layer, of every version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The identity provider: a token endpoint for the client-credentials grant, and the check of tokens."""
+"""The identity provider: grants tokens for client credentials, and checks them."""
 
 from __future__ import annotations
 

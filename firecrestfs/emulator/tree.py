@@ -16,7 +16,8 @@ _MAX_LINKS = 40
 class Place(NamedTuple):
     """Where a remote path leads: the local path, and the remote path without links and dots.
 
-    The last component may not exist. `local` ends in a slash where the remote path demands a directory.
+    The last component may not exist. `local` ends in a slash where the remote path demands a
+    directory.
     """
 
     local: str
@@ -31,9 +32,9 @@ def error(code: int, path: str = "") -> OSError:
 class Tree:
     """The file tree of one cluster.
 
-    Modes are the kernel's business. What it can't know is decided here: what lies outside the accounts'
-    directories is root's, and another account's directory opens only as far as its mode tells. Methods
-    raise OSError as system calls do. No state: safe from any thread.
+    Modes are the kernel's business. What it can't know is decided here: what lies outside the
+    accounts' directories is root's, and another account's directory opens only as far as its mode
+    tells. Methods raise OSError as system calls do. No state: safe from any thread.
     """
 
     def __init__(self, root: str, directory: Directory) -> None:
@@ -41,7 +42,7 @@ class Tree:
         self._directory = directory
 
     def resolve(self, path: str, account: Account, *, follow: bool = True, cwd: str = "/") -> Place:
-        """Find the place of *path*; the last component may be missing. `follow`: also a link there."""
+        """Find the place of *path*; its last component may be missing. `follow`: a link there."""
         if len(os.fsencode(path)) >= _PATH_MAX:
             raise error(errno.ENAMETOOLONG, path)
         if not path:

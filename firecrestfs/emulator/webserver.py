@@ -24,7 +24,7 @@ class _Connection(cheroot_server.HTTPConnection):
 
     def close(self) -> None:
         if self.reset:
-            # Lingering for no time makes close(2) send RST; without shutdown(2) there is no FIN first.
+            # Lingering for no time: close(2) sends RST. Without shutdown(2) no FIN precedes it.
             off = struct.pack("ii", 1, 0)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, off)
             self.rfile.close()

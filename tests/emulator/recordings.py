@@ -1,7 +1,7 @@
 """The recordings of real servers beside the project: their fixture, steps, and rules of comparison.
 
-What the files mean is written in their README. This module knows nothing of the emulator but its URL:
-`Replay` sends the steps of an area and `Matcher` says in words where an answer differs.
+What the files mean is written in their README. This module knows nothing of the emulator but its
+URL: `Replay` sends the steps of an area and `Matcher` says in words where an answer differs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The emulator answers as real servers did: every recorded step is sent and compared.
 
-A step that can't agree is listed in `DEVIATIONS` with the reason; a listed step that agrees fails too.
-`python -m tests.emulator.test_recordings` prints the table of all areas.
+A step that can't agree is listed in `DEVIATIONS` with the reason; a listed step that agrees fails
+too. `python -m tests.emulator.test_recordings` prints the table of all areas.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ AREAS = (
 )
 
 #: (area, name of the step) → why our answer differs.
-DEVIATIONS: dict[tuple[str, str], str] = {}
+DEVIATIONS: dict[tuple[str, str], str] = {
+    ("jobs", "metadata of job 0"): "the scheduler answered for a job of the recording itself",
+    ("jobs", "the job, when it has ended" + " (again)" * 4): (
+        "recorded before accounting knew the signal; the lists that follow have it, as we do"
+    ),
+}
+
+#: Steps whose answer depends on a race that both servers run: they may agree or not.
+RACES: dict[tuple[str, str], str] = {
+    ("tar", "compress into itself"): "tar may or may not see that its archive appears beside",
+}
 
 # The recorded sizes of links into the home directory fix the length of its path: 22.
 USERS = ("recorded_user_01", "otheruser")
@@ -111,7 +121,7 @@ def test_area(name: str, root: Path) -> None:
     unexplained = {
         step: problems
         for step, problems in found.items()
-        if problems and (name, step) not in DEVIATIONS
+        if problems and (name, step) not in DEVIATIONS | RACES
     }
     outdated = [
         step for area, step in DEVIATIONS if area == name and not found.get(step, ["missing"])
@@ -131,7 +141,7 @@ def main() -> None:
         wrong = [step for step, problems in found.items() if problems]
         print(f"{name:10} {len(found) - len(wrong):4} of {len(found):4}")
         for step in wrong:
-            print(f"    {step}: {DEVIATIONS.get((name, step), found[step][0])}")
+            print(f"    {step}: {(DEVIATIONS | RACES).get((name, step), found[step][0])}")
 
 
 if __name__ == "__main__":

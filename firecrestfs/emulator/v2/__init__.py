@@ -1,7 +1,8 @@
 """API v2 on top of the emulated clusters.
 
-`entry` holds what all calls have in common, `answers` and `fields` the outer form of answers and requests;
-`status`, `ops` and `compute` are the routes. What a command *does* is in the package above.
+`entry` holds what all calls have in common, `answers` and `fields` the outer form of answers and
+requests; `status`, `ops` and `compute` are the routes. What a command *does* is in the package
+above.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,7 @@ class Compute:
             and account in (None, job.project)
             and name in (None, job.name)
             and (job.ended is None or job.ended >= oldest)
+            and not (job.held and job.state.final)  # it was never eligible: sacct leaves it out
         ]
         return reply({"jobs": [_job(job, call.cluster.name) for job in jobs]})
 
@@ -202,6 +204,7 @@ def _job(job: Job, cluster: str) -> dict[str, Any]:
 
 
 def _batch_step(job: Job) -> dict[str, Any]:
+    stopped = job.state in (State.CANCELLED, State.TIMEOUT)
     unusual = job.spool_failed or job.state is State.TIMEOUT
     return {
         "id": f"{job.id}.batch",
@@ -210,7 +213,7 @@ def _batch_step(job: Job) -> dict[str, Any]:
             "state": "CANCELLED" if unusual else job.state.value,
             "stateReason": None,
             "exitCode": job.exit_code,
-            "interruptSignal": job.signal,
+            "interruptSignal": signal.SIGTERM if stopped else job.signal,
         },
         "time": _times(job, None),
     }

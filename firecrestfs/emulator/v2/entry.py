@@ -1,4 +1,4 @@
-"""The way into every v2 call: request ids, token, system, health, path rules, in the server's order."""
+"""The way into every call: request ids, token, system, health, path rules, in that order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_PATH = "Unable to decode request and retreive the required path or source_pa
 _NULL_PATH = "All filesystem requests require a path or source_path parameter."
 _HEX32 = re.compile(r"[0-9a-fA-F]{32}")
 
-# English words in stderr, in the order in which the server looks for them, and what it makes of them.
+# English words in stderr and what the server makes of them, in the order of its looking.
 _STATUS_BY_WORDS = (
     ("No such file or directory", 404),
     ("Permission denied", 403),
@@ -58,7 +58,7 @@ class Call:
 
     @functools.cached_property
     def login(self) -> Login:
-        """The user's session on the cluster. Raises ApiError for a user that has no account there."""
+        """The user's session on the cluster. Raises ApiError for a user without an account."""
         login = self.cluster.login(self.username)
         if login is None:
             raise ApiError(500, f"('No SSH credentials found for user:{self.username}',)")

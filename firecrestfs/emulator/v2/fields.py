@@ -1,4 +1,4 @@
-"""Reads query parameters and JSON bodies, complaining in the words of the real server's validator."""
+"""Reads query parameters and JSON bodies, with the real validator's complaints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def arguments() -> dict[str, str]:
 
 
 def read_json() -> Any:
-    """Return the JSON body, None without one. Broken JSON is refused even before the token is seen."""
+    """Return the JSON body or None. Broken JSON is refused even before the token is seen."""
     raw = request.get_data()
     if not raw or "json" not in request.headers.get("Content-Type", "").lower():
         return None
