@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import ipaddress
 import json
 import time
 from typing import Any
@@ -56,7 +57,10 @@ def life_of(token: str) -> float | None:
 def is_loopback(url: str) -> bool:
     """Tell whether *url* names this machine itself."""
     host = (urlsplit(url).hostname or "").lower()
-    return host in ("localhost", "::1") or host.endswith(".localhost") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_origin(url: str, *, allow_http: bool = False) -> None:

@@ -16,6 +16,16 @@ from ..errors import FirecrestException
 from .faults import Unreachable, refusal
 
 
+class GaveUp(Exception):
+    """Carries a `FirecrestException` out of a socket. No OSError: buffered readers swallow EINTR,
+    and urllib3 wraps every OSError in something vaguer.
+    """
+
+    def __init__(self, fault: FirecrestException) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+
 @contextmanager
 def transport_faults(what: str, *, mutating: bool = False) -> Iterator[None]:
     """Turn whatever `requests` raises inside into a `FirecrestException` about *what*."""
@@ -23,6 +33,9 @@ def transport_faults(what: str, *, mutating: bool = False) -> Iterator[None]:
         yield
     except FirecrestException:
         raise
+    except GaveUp as exc:
+        exc.fault.ambiguous = mutating
+        raise exc.fault from None
     except requests.RequestException as exc:
         raise _transport_fault(exc, what, mutating) from exc
     except OSError as exc:
@@ -40,11 +53,6 @@ def transport_faults(what: str, *, mutating: bool = False) -> Iterator[None]:
 def _transport_fault(
     exc: requests.RequestException, what: str, mutating: bool
 ) -> FirecrestException:
-    inner = _cause(exc, FirecrestException)
-    if isinstance(inner, FirecrestException):
-        # Raised by our own sockets (deadline, interrupt), wrapped by the library on the way up.
-        inner.ambiguous = inner.ambiguous or mutating
-        return inner
     _, code, text, transient, begun = next(row for row in _TRANSPORT if isinstance(exc, row[0]))
     if begun and _never_sent(exc):
         code, begun = errno.EHOSTUNREACH, False
@@ -118,10 +126,6 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         yield part
         inside = [*getattr(part, "args", ()), getattr(part, "reason", None), part.__cause__]
         todo += [x for x in (*inside, part.__context__) if isinstance(x, BaseException)]
-
-
-def _cause(exc: BaseException, cls: type[BaseException]) -> BaseException | None:
-    return next((part for part in _chain(exc) if isinstance(part, cls)), None)
 
 
 def _reason(exc: BaseException) -> str:

@@ -21,7 +21,9 @@ import requests.adapters
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from ..errors import FirecrestException
 from .faults import TimedOut, Unreachable, refusal
+from .transport import GaveUp
 
 #: Longest uninterruptible wait, in seconds.
 SLICE = 0.2
@@ -143,7 +145,7 @@ class PatientSocket:
         while True:
             call = current_call()
             if call is not None:
-                call.check()
+                _check(call)
             try:
                 return act()
             except TimeoutError:
@@ -169,6 +171,13 @@ class PatientSocket:
     def _close_if_unused(self) -> None:
         if self._readers <= 0:
             self._sock.close()
+
+
+def _check(call: Call) -> None:
+    try:
+        call.check()
+    except FirecrestException as exc:
+        raise GaveUp(exc) from None
 
 
 class _Reader(io.RawIOBase):
