@@ -82,6 +82,7 @@ def serve(
     )
     log.info("%s is mounted at %s by %s", config.url, mountpoint, fuseops.describe_binding(binding))
     ready()
+    threading.Thread(target=mount.recover, name="recover", daemon=True).start()
     try:
         _watch(mount, fuse, stop)
         return _end(config, mount, mountpoint, fuse, stop)

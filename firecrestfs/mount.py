@@ -15,6 +15,7 @@ from typing import Any
 from .api import ClientCredentialsAuth, Firecrest, StaticToken, TokenCommand, TokenFile, TypedClient
 from .api.auth import TokenSource
 from .cache.content import ContentCache
+from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
 from .config import Config
 from .errors import os_error
@@ -78,6 +79,15 @@ class Mount:
     namespace: Namespace
     flights: Flights
     errors: ErrorLog
+    journal: Journal
+
+    def recover(self) -> None:
+        """Look into the systems for which an earlier process left something to be stored."""
+        for name in sorted({record.system for record in self.journal.records()}):
+            try:
+                self.namespace.route(f"/{name}/")
+            except OSError as exc:
+                self.errors.report(f"/{name}", f"what waits to be stored goes on waiting: {exc}")
 
     def files(self) -> dict[str, RemoteFilesystem]:
         """Return the systems that someone has looked into."""
@@ -104,7 +114,13 @@ class Mount:
 
     def pending(self) -> list[dict[str, Any]]:
         """Return what has not landed, a row each."""
-        return [row for name, files in self.files().items() for row in _pending_rows(name, files)]
+        connected = self.files()
+        rows = [row for name, files in connected.items() for row in _pending_rows(name, files)]
+        return rows + [
+            {"path": f"/{each.system}{each.path}", "state": "waiting", "tries": 0, "error": ""}
+            for each in self.journal.records()
+            if each.system not in connected
+        ]
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -130,7 +146,9 @@ def build(
     flights = Flights(deadline_s=config.op_timeout, interrupted=interrupted)
     errors = ErrorLog()
     content = ContentCache(config.local_cache_dir, config.local_state_dir, config.cache_size)
-    connector = _Connector(config, client, flights, errors, content, mountpoint)
+    journal = Journal(config.local_state_dir / "journal.sqlite")
+    _set_strays_aside(content, journal, errors)
+    connector = _Connector(config, client, flights, errors, content, journal, mountpoint)
     mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
     uid, gid = os.getuid(), os.getgid()
     root = RootFilesystem(list(mounted), uid, gid)
@@ -138,7 +156,7 @@ def build(
     control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid)
     namespace = Namespace(root, control, mounted, flights)
     operations = make_operations(binding, namespace, errors.report)
-    mount = Mount(client, operations, namespace, flights, errors)
+    mount = Mount(client, operations, namespace, flights, errors, journal)
     controls.mount = mount
     return mount
 
@@ -152,6 +170,7 @@ class _Connector:
     flights: Flights
     errors: ErrorLog
     content: ContentCache
+    journal: Journal
     mountpoint: str
 
     def connect_later(self, system: System) -> Callable[[], tuple[Filesystem, Filesystem]]:
@@ -178,6 +197,9 @@ class _Connector:
             os.getgid(),
             self.mountpoint,
         )
+        for record in self.journal.records():
+            if record.system == system.name:
+                files.recover(record)
         return files, jobs
 
     def _parts(self, system: System, user: UserInfo) -> RemoteParts:
@@ -204,6 +226,7 @@ class _Connector:
             tree,
             overlay,
             self.content,
+            self.journal,
             engine,
             self.flights,
             lambda path, text: self.errors.report(f"/{system.name}{path}", text),
@@ -361,6 +384,14 @@ def _pending_rows(system: str, files: RemoteFilesystem) -> list[dict[str, Any]]:
             {"path": f"/{system}{path}", "state": state, "tries": row.tries, "error": error}
         )
     return rows
+
+
+def _set_strays_aside(content: ContentCache, journal: Journal, errors: ErrorLog) -> None:
+    """Move what an earlier process left without a record out of the way: nothing is deleted."""
+    known = {record.ident for record in journal.records()}
+    for ident in content.left_behind():
+        if ident not in known:
+            errors.report("/", f"left by a mount that died: {content.set_aside(ident, 'stray')}")
 
 
 def _require_outside(mountpoint: str, *directories: Path) -> None:

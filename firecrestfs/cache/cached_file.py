@@ -109,6 +109,11 @@ class CachedFile:
         """Bytes this copy takes on the local disk."""
         return self._attr.size if self._complete else 0
 
+    @property
+    def wanted(self) -> tuple[int | None, int | None]:
+        """The mode and the time (ns) to be given with the next store."""
+        return self._wanted_mode, self._wanted_mtime_ns
+
     # -- opening and closing -------------------------------------------------------------------
 
     def opened(self, writing: bool) -> None:
@@ -137,6 +142,15 @@ class CachedFile:
             self._become_dirty_locked()
             self._complete = True
             self._open_locked(os.O_CREAT | os.O_TRUNC)
+
+    def recover(self, base: Attr | None, mode: int | None, mtime_ns: int | None) -> None:
+        """Take up what an earlier process left: the bytes are in the state directory."""
+        with self._lock:
+            self._in_dirty_dir = self._complete = True
+            self._state = State.DIRTY
+            self._base = base
+            self._wanted_mode, self._wanted_mtime_ns = mode, mtime_ns
+            self._generation += 1
 
     def fill(self, data: bytes, attr: Attr) -> None:
         """Take *data* as the content of the remote file *attr*, unless there are local changes."""

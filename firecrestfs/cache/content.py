@@ -8,6 +8,8 @@ import shutil
 import threading
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from firecrestfs.errors import os_error
@@ -25,6 +27,7 @@ class ContentCache:
     def __init__(self, cache_dir: Path, state_dir: Path, limit_bytes: int) -> None:
         self._clean_dir = cache_dir / "files"
         self._dirty_dir = state_dir / "files"
+        self._lost_dir = state_dir / "lost+found"
         self._limit = limit_bytes
         self._lock = threading.Lock()  # guards _files
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
@@ -39,6 +42,30 @@ class ContentCache:
         with self._lock:
             self._files[file.ident] = file
         return file
+
+    def recover(self, ident: str, attr: Attr) -> CachedFile | None:
+        """Return the copy *ident* that an earlier process left, None where its bytes are gone."""
+        try:
+            size = (self._dirty_dir / ident).stat().st_size
+        except FileNotFoundError:
+            return None
+        file = CachedFile(self._clean_dir, self._dirty_dir, ident, replace(attr, size=size))
+        with self._lock:
+            self._files[ident] = file
+        return file
+
+    def set_aside(self, ident: str, name: str) -> Path:
+        """Move the bytes of *ident* to lost+found, under a name that tells what they were."""
+        target = self._lost_dir / f"{name}-{ident[:8]}"
+        self._lost_dir.mkdir(exist_ok=True, mode=0o700)
+        with suppress(FileNotFoundError):
+            (self._dirty_dir / ident).rename(target)
+        return target
+
+    def left_behind(self) -> list[str]:
+        """Return the idents in the state directory that belong to no copy of this process."""
+        with self._lock:
+            return [path.name for path in self._dirty_dir.iterdir() if path.name not in self._files]
 
     def used(self, file: CachedFile) -> None:
         """Note that *file* was used: it is the last to be evicted now."""

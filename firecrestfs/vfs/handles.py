@@ -23,18 +23,24 @@ class CachedHandle(OpenFile):
         flags: int,
         complete: Callable[[CachedFile], None],
         reserve: Callable[[CachedFile, int], None],
+        note: Callable[[CachedFile, bool], None],
         released: Callable[[CachedFile, bool], None],
         synced: Callable[[CachedFile], None],
     ) -> None:
-        """*complete* fetches what is missing, *reserve* refuses sizes that can't be kept."""
+        """*complete* fetches what is missing, *reserve* refuses sizes that can't be kept.
+
+        *note* is told of the first change (False) and of each close after changes (True).
+        """
         self._file = file
         self._readable = flags & os.O_ACCMODE != os.O_WRONLY
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
         self._append = bool(flags & os.O_APPEND)
         self._complete = complete
         self._reserve = reserve
+        self._note = note
         self._released = released
         self._synced = synced
+        self._changing = False  # changed since the last close of a descriptor
         file.opened(self._writable)
 
     def read(self, size: int, offset: int) -> bytes:
@@ -52,7 +58,9 @@ class CachedHandle(OpenFile):
             self._complete(self._file)
         end = (self._file.attr.size if self._append else offset) + len(data)
         self._reserve(self._file, end)
-        return self._file.write(data, None if self._append else offset)
+        done = self._file.write(data, None if self._append else offset)
+        self._changed()
+        return done
 
     def truncate(self, size: int) -> None:
         """Cut or extend the local copy; to 0 without fetching anything."""
@@ -61,6 +69,13 @@ class CachedHandle(OpenFile):
             self._complete(self._file)
         self._reserve(self._file, size)
         self._file.truncate(size)
+        self._changed()
+
+    def flush(self) -> None:
+        """Write down that what was written is whole: from now on it survives our death."""
+        if self._changing:
+            self._changing = False
+            self._note(self._file, True)
 
     def getattr(self) -> Attr:
         """Return the attributes of the copy, own changes included."""
@@ -73,8 +88,14 @@ class CachedHandle(OpenFile):
 
     def release(self) -> None:
         """Let the settle delay begin."""
+        self.flush()
         self._file.released(self._writable)
         self._released(self._file, self._writable)
+
+    def _changed(self) -> None:
+        if not self._changing:
+            self._changing = True
+            self._note(self._file, False)
 
     def _may_write(self) -> None:
         if not self._writable:

@@ -58,7 +58,7 @@ class RemoteNames:
         if file is None or file.base is not None:
             self._remove(path, attr.kind)
         if file is not None and self._overlay.detach(path, file) is not None:
-            self._parts.content.drop(file)
+            self._stores.discard(file)
         self._view.made_links.pop(path, None)
 
     def rmdir(self, path: str) -> None:
@@ -180,6 +180,7 @@ class RemoteNames:
         base = self._overlay.take_gone(new) or self._view.remote_attr_or_none(new)
         self._drop(self._overlay.move(old, new))
         file.rebase(base, self._identity.inode(old))
+        self._stores.note(file, closed=not file.writers)
         self._stores.changed(file)
 
     def _rename_there(self, old: str, new: str) -> None:
@@ -205,7 +206,7 @@ class RemoteNames:
 
     def _drop(self, file: CachedFile | None) -> None:
         if file is not None:
-            self._parts.content.drop(file)
+            self._stores.discard(file)
 
     # -- unlinked while open -------------------------------------------------------------------
 

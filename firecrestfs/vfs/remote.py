@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from firecrestfs.cache.cached_file import CachedFile, State
+from firecrestfs.cache.journal import FileRecord
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind
@@ -124,6 +125,8 @@ class RemoteFilesystem(Filesystem):
         if replaced is not None:
             # It was unlinked here a moment ago and is still on the cluster: this goes over it.
             file.rebase(replaced, file.attr.inode)
+        # An empty file that is closed is a file.
+        self.stores.note(file, closed=True)
         return self._handle(file, flags)
 
     def truncate(self, path: str, size: int) -> None:
@@ -141,7 +144,13 @@ class RemoteFilesystem(Filesystem):
 
     def _handle(self, file: CachedFile, flags: int) -> CachedHandle:
         handle = CachedHandle(
-            file, flags, self.stores.complete, self._reserve, self._released, self._synced
+            file,
+            flags,
+            self.stores.complete,
+            self._reserve,
+            lambda changed, closed: self.stores.note(changed, closed=closed),
+            self._released,
+            self._synced,
         )
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self.stores.hold(file)
@@ -200,7 +209,7 @@ class RemoteFilesystem(Filesystem):
         file = self._overlay.file(path)
         if file is not None and differs(file):
             file.set_mode(mode)
-            self.stores.changed(file)
+            self._changed_attributes(file)
         elif path not in self._view.litter and mode != attr.mode:
             self._chmod_there(path, mode, file)
 
@@ -233,10 +242,19 @@ class RemoteFilesystem(Filesystem):
         file = self._overlay.file(path)
         if file is not None and differs(file):
             file.set_times(atime_ns, mtime_ns)
-            self.stores.changed(file)
+            self._changed_attributes(file)
         elif path not in self._view.litter:
             shown = attr if file is None else file.attr
             self._overlay.remember_times(path, shown, atime_ns, mtime_ns)
+
+    def _changed_attributes(self, file: CachedFile) -> None:
+        if not file.writers:
+            self.stores.note(file, closed=True)
+            self.stores.changed(file)
+
+    def recover(self, record: FileRecord) -> None:
+        """Take up what an earlier process left, as the journal has it."""
+        self.stores.recover(record, self._view.new_attr(record.path, record.mode or 0o644))
 
     # -- extended attributes -------------------------------------------------------------------
 

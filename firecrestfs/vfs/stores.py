@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from firecrestfs.cache.cached_file import CachedFile, Snapshot, State
 from firecrestfs.cache.content import ContentCache
+from firecrestfs.cache.journal import FileRecord, Journal
 from firecrestfs.cache.metadata import boottime, split
 from firecrestfs.errors import ConflictError, os_error
 from firecrestfs.model import Attr, StoreItem
@@ -37,6 +38,7 @@ class Stores:
         tree: RemoteTree,
         overlay: Overlay,
         content: ContentCache,
+        journal: Journal,
         engine: TransferEngine,
         flights: Flights,
         report: Callable[[str, str], None],
@@ -45,6 +47,7 @@ class Stores:
         self._tree = tree
         self._overlay = overlay
         self._content = content
+        self._journal = journal
         self._engine = engine
         self._flights = flights
         self._report = report
@@ -81,6 +84,41 @@ class Stores:
         if attr.size < len(data):
             raise os_error(errno.EAGAIN, path, "it is being rewritten on the cluster; try again")
         return replace(attr, size=len(data))
+
+    # -- the journal ---------------------------------------------------------------------------
+
+    def note(self, file: CachedFile, *, closed: bool) -> None:
+        """Write down that *file* holds something to be stored; *closed*: and that it is whole."""
+        path = self._overlay.path_of(file.ident)
+        if path and differs(file):
+            mode, mtime_ns = file.wanted
+            self._journal.record(
+                FileRecord(
+                    file.ident, self._tree.system.name, path, closed, mode, mtime_ns, file.base
+                )
+            )
+
+    def discard(self, file: CachedFile) -> None:
+        """Drop *file* and what was written down of it: nobody wants it any more."""
+        self._content.drop(file)
+        self._journal.forget(file.ident)
+
+    def recover(self, record: FileRecord, attr: Attr) -> None:
+        """Take up what an earlier process left; *attr* describes a new file at its path."""
+        name = split(record.path)[1]
+        if not record.closed:
+            where = self._content.set_aside(record.ident, name)
+            self._journal.forget(record.ident)
+            self._report(record.path, f"was being written when the mount died: kept as {where}")
+            return
+        file = self._content.recover(record.ident, record.base or attr)
+        if file is None:
+            self._journal.forget(record.ident)
+            self._report(record.path, "its bytes are gone from the state directory")
+            return
+        file.recover(record.base, record.mode, record.mtime_ns)
+        self._overlay.attach(record.path, file)
+        self.changed(file)
 
     # -- storing -------------------------------------------------------------------------------
 
@@ -176,7 +214,9 @@ class Stores:
             file.store_failed()
             return result
         self._tree.changed(path, result)
-        if not file.stored(snapshot, result):
+        if file.stored(snapshot, result):
+            self._journal.forget(file.ident)
+        else:
             self.changed(file)
         return None
 
