@@ -20,6 +20,7 @@ from firecrestfs.model import Attr, DirEntry, Kind, Source, System
 from . import guard, links
 from .flights import Flights
 from .identity import Identity
+from .walks import Walks, by_directory
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class RemoteTree:
         self._verbatim_links = verbatim_links
         self._roots = [root.path.rstrip("/") or "/" for root in system.roots]
         self._synthetic = _upper_directories(self._roots)
+        self._walks = Walks()
         self._unlistable: dict[str, float] = {}  # directory → until (boot time)
         self._root_attrs: dict[str, tuple[Attr, float]] = {}
         self._born_ns = time.time_ns()
@@ -86,8 +88,36 @@ class RemoteTree:
             }
         entries = self._metadata.listing(directory)
         if entries is None:
+            top = self._walks.listed(directory)
+            if top is not None and not self._is_outer(top) and self._fetch_tree(top):
+                entries = self._metadata.listing(directory)
+        if entries is None:
             entries = self._flights.run(lambda: self.fetch_listing(directory), ("ls", directory))
         return entries
+
+    def _is_outer(self, path: str) -> bool:
+        """Tell whether *path* holds more than a user's own: never to be listed as a whole."""
+        return any(is_below(root, path) for root in self._roots)
+
+    def _fetch_tree(self, top: str) -> bool:
+        """List *top* with all below it, by one request; return whether that could be done."""
+        try:
+            return self._flights.run(lambda: self._fetch_recursive(top), ("tree", top))
+        except OSError as exc:
+            if exc.errno == errno.EINTR:
+                raise
+            log.info("%s can't be listed as a whole: %s", top, exc)
+            self._walks.refused(top)
+            return False
+
+    def _fetch_recursive(self, top: str) -> bool:
+        guard.refuse_unsendable(top)
+        mark = self._metadata.mark()
+        found = self._client.list(self.system.name, top, recursive=True)
+        for directory, entries in by_directory(top, found).items():
+            kept = self._shown(directory, entries)
+            self._metadata.put_listing(directory, kept, mark)
+        return True
 
     def fetch_listing(self, directory: str) -> Mapping[str, Attr]:
         """List *directory* afresh and believe the answer."""
@@ -96,11 +126,7 @@ class RemoteTree:
         for _ in range(3):
             mark = self._metadata.mark()
             raw = self._client.list(self.system.name, directory)
-            entries = [
-                self._localised(directory, entry)
-                for entry in raw
-                if not guard.is_housekeeping(entry.name)
-            ]
+            entries = self._shown(directory, raw)
             if self._metadata.put_listing(directory, entries, mark):
                 break
         return {entry.name: entry.attr for entry in entries}
@@ -200,8 +226,12 @@ class RemoteTree:
             inode=self._identity.inode(path),
         )
 
-    def _localised(self, directory: str, entry: DirEntry) -> DirEntry:
-        return DirEntry(entry.name, self._localised_attr(join(directory, entry.name), entry.attr))
+    def _shown(self, directory: str, raw: Sequence[DirEntry]) -> list[DirEntry]:
+        return [
+            DirEntry(entry.name, self._localised_attr(join(directory, entry.name), entry.attr))
+            for entry in raw
+            if not guard.is_housekeeping(entry.name)
+        ]
 
     def _localised_attr(self, path: str, attr: Attr) -> Attr:
         attr = self._identity.localise(path, attr)
