@@ -13,13 +13,16 @@ be wrong only independently. Where to read on, outside in:
     login       the session in which a command runs
     shell       how a shell would read a command line with a path pasted into it
     tree        remote paths onto local ones
+    jobs scheduler runner sandbox       batch jobs, which really run
     knobs faults requestlog             how tests steer and watch it
+    populate    what the demo finds
 """
 
 from __future__ import annotations
 
 from .cluster import Cluster, FileSystem, SystemSpec
 from .faults import Fault
+from .populate import Population, populate
 from .requestlog import LoggedRequest
 from .server import APIS, Emulator, serve
 
@@ -30,6 +33,8 @@ __all__ = [
     "Fault",
     "FileSystem",
     "LoggedRequest",
+    "Population",
     "SystemSpec",
+    "populate",
     "serve",
 ]

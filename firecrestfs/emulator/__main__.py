@@ -20,6 +20,7 @@ def _knob_help() -> str:
 @click.option("--latency", default=0.0, help="Milliseconds that every call takes on top.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
 @click.option("--system", "systems", multiple=True, default=("cluster",), help="A cluster's name.")
+@click.option("--demo", is_flag=True, help="Fill the first cluster with things to play with.")
 @click.option("--json", is_flag=True, help="Print one line of JSON when ready.")
 def main(
     root: str | None,
@@ -28,12 +29,14 @@ def main(
     latency: float,
     settings: tuple[str, ...],
     systems: tuple[str, ...],
+    demo: bool,
     json: bool,
 ) -> None:
     """Serve an emulated FirecREST on 127.0.0.1 until interrupted."""
     pairs = [setting.partition("=") for setting in settings]
     try:
-        serve(root, port, api, latency, {name: value for name, _, value in pairs}, json, systems)
+        values = {name: value for name, _, value in pairs}
+        serve(root, port, api, latency, values, json=json, systems=systems, demo=demo)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
 

@@ -64,8 +64,8 @@ class Cluster:
         self._make_directories(local_root)
         mountpoint = local_root.parent / ".jobroot"
         mountpoint.mkdir(exist_ok=True)
-        tops = sorted({root[0] for root in roots})
-        place = Place(self.tree.root, tops, str(mountpoint.resolve()))
+        paths = [fs.path for fs in file_systems]
+        place = Place(self.tree.root, paths, str(mountpoint.resolve()))
         self.runner = Runner(place, self.accounts, knobs)
         self.scheduler = Scheduler(
             self.name, self.nodes, self.partitions, knobs, self.runner, self._scratch_of
@@ -113,7 +113,7 @@ class Cluster:
 
     def job_obstacle(self) -> str:
         """Return why batch jobs can't run on this machine; empty if they can."""
-        return self.runner.probe(self.account, self.home(self.account))
+        return self.runner.probe(self.account)
 
     def local(self, path: str) -> Path:
         """Return where the remote *path* (without links) lies on this machine."""

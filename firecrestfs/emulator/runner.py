@@ -29,10 +29,10 @@ class End(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the jobs of a cluster run: its tree, the names in its root, and an empty directory."""
+    """Where the jobs of a cluster run: its tree, its file systems, and an empty directory."""
 
     tree: str
-    tops: list[str]
+    file_systems: list[str]
     mountpoint: str
 
 
@@ -44,9 +44,9 @@ class Runner:
         self._knobs = knobs
         self._etc = {"/etc/passwd": _passwd(accounts), "/etc/group": _group(accounts)}
 
-    def probe(self, account: Account, home: str) -> str:
+    def probe(self, account: Account) -> str:
         """Try whether jobs can run here; return what stands in the way, or nothing."""
-        spec = self._spec(account, home, "#!/bin/sh\n", {"PATH": os.defpath})
+        spec = self._spec(account, "/", "#!/bin/sh\n", {"PATH": os.defpath})
         return Process(spec).wait(None).error
 
     def start(self, job: Job, home: str, scratch: str) -> Process:
@@ -67,7 +67,8 @@ class Runner:
         return {
             "parent": os.getpid(),
             "tree": self._place.tree,
-            "tops": self._place.tops,
+            "tops": sorted({path.split("/")[1] for path in self._place.file_systems}),
+            "own": [f"{path}/{account.name}" for path in self._place.file_systems],
             "mountpoint": self._place.mountpoint,
             "etc": self._etc,
             "uid": account.uid,

@@ -26,14 +26,24 @@ from typing import Any, NoReturn
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _NEWNS, _NEWUTS, _NEWUSER, _NEWPID = 0x20000, 0x4000000, 0x10000000, 0x20000000
-_MS_BIND, _MS_REC, _MS_PRIVATE, _MS_UNBINDABLE = 4096, 16384, 1 << 18, 1 << 17
+_MS_RDONLY, _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_UNBINDABLE = 1, 4096, 16384, 1 << 18, 1 << 17
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_SYS_MOUNT_SETATTR = 442
+_AT_RECURSIVE = 0x8000
 
 _SPOOL = "/slurmd"  # in the new root only
 #: A stand-in for the launcher that job scripts call: drops the options, runs the command here.
-_SRUN = '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\nexec "$@"\n'
+_SRUN = """#!/bin/sh
+while :; do
+    case "$1" in
+        -[nNctpAJGwmdq]) shift 2 ;;
+        -*) shift ;;
+        *) exec "$@" ;;
+    esac
+done
+"""
 #: How the scheduler reports that a job's files could not be opened.
 OPEN_FAILED = 53
 
@@ -62,21 +72,33 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _map_ids(inside_uid: int, inside_gid: int, uid: int, gid: int) -> None:
-    """Enter a user namespace in which the present user is *inside_uid*."""
-    _unshare(_NEWUSER, "users")
+def _make_read_only(path: str) -> None:
+    """Protect the host: a job is not to change what isn't its user's."""
+    attributes = (ctypes.c_uint64 * 4)(_MS_RDONLY, 0, 0, 0)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    result = _libc.syscall(
+        _SYS_MOUNT_SETATTR, -100, os.fsencode(path), _AT_RECURSIVE, ctypes.byref(attributes), size
+    )
+    _check(result, f"make {path} read-only")
+
+
+def _write_maps(proc: int, process: str, inside: tuple[int, int], outside: tuple[int, int]) -> None:
+    """Say who *inside* is *outside*, for the new user namespace of *process*."""
     for name, text in (
         ("setgroups", "deny"),
-        ("uid_map", f"{inside_uid} {uid} 1"),
-        ("gid_map", f"{inside_gid} {gid} 1"),
+        ("uid_map", f"{inside[0]} {outside[0]} 1"),
+        ("gid_map", f"{inside[1]} {outside[1]} 1"),
     ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+        fd = os.open(f"{process}/{name}", os.O_WRONLY, dir_fd=proc)
+        os.write(fd, text.encode())
+        os.close(fd)
 
 
-def _enter_namespaces() -> None:
-    if os.geteuid() != 0:
-        _map_ids(0, 0, os.geteuid(), os.getegid())
+def _enter_namespaces(proc: int) -> None:
+    me = (os.geteuid(), os.getegid())
+    if me[0] != 0:
+        _unshare(_NEWUSER, "users")
+        _write_maps(proc, "self", (0, 0), me)
     _unshare(_NEWNS | _NEWPID | _NEWUTS, "mounts, processes")
     _die_with_parent()
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
@@ -97,6 +119,14 @@ def _build_root(spec: dict[str, Any]) -> None:
     _spool(root, spec)
     for path, text in spec["etc"].items():
         _cover(root, path, text)
+    os.mkdir(f"{root}/.host")
+    _make_read_only(root)
+    for path in spec["own"]:
+        _mount(f"{spec['tree']}{path}", root + path, None, _MS_BIND | _MS_REC)
+    for path in ("/tmp", "/dev/shm", "/run"):
+        if os.path.isdir(root + path) and not os.path.islink(root + path):
+            _mount("tmpfs", root + path, "tmpfs", 0)
+            os.chmod(root + path, 0o1777)
 
 
 def _take_over(source: str, target: str) -> None:
@@ -132,7 +162,6 @@ def _cover(root: str, path: str, text: str) -> None:
 
 def _pivot(root: str) -> None:
     """Make *root* the root. Not chroot: below one, no user namespace can be made."""
-    os.mkdir(f"{root}/.host")
     os.chdir(root)
     number = _SYS_PIVOT_ROOT.get(os.uname().machine)
     if number is None:
@@ -140,18 +169,35 @@ def _pivot(root: str) -> None:
     _check(_libc.syscall(number, b".", b".host"), "pivot_root")
     os.chdir("/")
     _check(_libc.umount2(b"/.host", _MNT_DETACH), "umount")
-    os.rmdir("/.host")
 
 
-def _init(spec: dict[str, Any], report: int) -> NoReturn:
+class _Turns:
+    """Lets two processes wait for each other: each may pass the turn once."""
+
+    def __init__(self) -> None:
+        self._ends = os.pipe(), os.pipe()
+
+    def pass_on(self, side: int) -> None:
+        """Tell the other side to go on."""
+        os.write(self._ends[side][1], b".")
+
+    def wait(self, side: int) -> None:
+        """Wait until the other side passes the turn, or ends."""
+        os.close(self._ends[1 - side][1])
+        os.read(self._ends[1 - side][0], 1)
+
+
+def _init(spec: dict[str, Any], report: int, turns: _Turns) -> NoReturn:
     """Be PID 1 of the job."""
     _die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(-1, signal.SIGTERM))
     _libc.sethostname(spec["node"].encode(), len(spec["node"]))
     with contextlib.suppress(SetupError):  # an unprivileged one has to do with the host's view
-        _mount("proc", "/proc", "proc", 0)
-    with contextlib.suppress(SetupError, OSError):  # else it is the user who runs the server
-        _map_ids(spec["uid"], spec["gid"], os.geteuid(), os.getegid())
+        _mount("proc", "/proc", "proc", _MS_RDONLY)
+    with contextlib.suppress(SetupError):  # else the job is the user who runs the server
+        _unshare(_NEWUSER, "users")
+    turns.pass_on(0)
+    turns.wait(0)
     _die_with_parent()
     script = os.fork()
     if script == 0:
@@ -206,16 +252,22 @@ def main() -> None:
     if os.getppid() != spec["parent"]:
         sys.exit(1)  # the server is gone already
     report = os.dup(1)  # close-on-exec, so the script doesn't inherit it
+    proc = os.open("/proc", os.O_PATH)
     try:
-        _enter_namespaces()
+        _enter_namespaces(proc)
         _build_root(spec)
         _pivot(spec["mountpoint"])
     except (SetupError, OSError) as exc:
         os.write(report, json.dumps({"error": str(exc)}).encode())
         sys.exit(1)
+    turns = _Turns()
     init = os.fork()
     if init == 0:
-        _init(spec, report)
+        _init(spec, report, turns)
+    turns.wait(1)
+    with contextlib.suppress(OSError):
+        _write_maps(proc, str(init), (spec["uid"], spec["gid"]), (os.geteuid(), os.getegid()))
+    turns.pass_on(1)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(init, signal.SIGTERM))
     os.waitpid(init, 0)
 

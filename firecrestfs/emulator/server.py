@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as json_module
 import os
 import secrets
@@ -23,6 +24,7 @@ from .control import Control
 from .faults import FaultBoard
 from .frontdoor import FrontDoor
 from .knobs import Knobs
+from .populate import Population
 from .requestlog import RequestLog
 from .site import Site
 from .tokens import Client, Tokens
@@ -95,7 +97,7 @@ class Emulator:
             self._web.stop()
             self._web = None
         if self._temporary:
-            shutil.rmtree(self.root, ignore_errors=True)
+            _remove(self.root)
 
     def __enter__(self) -> Emulator:
         self.start()
@@ -157,6 +159,16 @@ class Emulator:
         }
 
 
+def _remove(root: Path) -> None:
+    """Remove a tree, also directories that their owner has closed."""
+    for folder, names, _ in os.walk(root):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(root, ignore_errors=True)
+
+
 def serve(
     root: str | None = None,
     port: int = 0,
@@ -165,8 +177,11 @@ def serve(
     settings: Mapping[str, object] | None = None,
     json: bool = False,
     systems: tuple[str, ...] = ("cluster",),
+    demo: bool = False,
 ) -> None:
     """Run an emulator until SIGTERM or SIGINT; say on stdout how to reach it once it answers.
+
+    With *demo* the first cluster is filled with things to play with.
 
     With *json* that is one line of JSON, else a text with lines for a shell to source. Raises
     OSError if the port is taken, ValueError for a bad setting. Call it from the main thread.
@@ -174,9 +189,12 @@ def serve(
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with Emulator(
-        root, port=port, api=api, latency=latency, settings=settings, systems=systems
-    ) as emulator:
+    with contextlib.ExitStack() as stack:
+        emulator = stack.enter_context(
+            Emulator(root, port=port, api=api, latency=latency, settings=settings, systems=systems)
+        )
+        if demo:
+            stack.enter_context(Population(emulator.cluster))
         for note in emulator.notes:
             print(f"firecrestfs: {note}", file=sys.stderr, flush=True)
         text = json_module.dumps(emulator.describe()) if json else _readable(emulator)
