@@ -2,10 +2,11 @@
 # Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run.
 
 .NOTPARALLEL:
-.PHONY: help demo test lint types bench clean
+.PHONY: help setup demo test lint types bench clean
 
 help:
 	@echo 'make demo    mount an emulated centre to play with; Ctrl-C leaves nothing behind'
+	@echo 'make setup   only the set-up: the program is then .venv/bin/firecrestfs'
 	@echo 'make test    run all tests, on real mounts too;  make test ARGS="-x -k rename"'
 	@echo 'make lint    check the style with ruff'
 	@echo 'make types   check the types with mypy'
@@ -14,6 +15,10 @@ help:
 	@echo
 	@echo 'Each does the set-up that it needs first, and says what it installs.'
 	@echo 'PYTHON=/path/to/python3.12 make ...  uses that interpreter.'
+
+setup:
+	@scripts/setup demo
+	@echo 'ready: .venv/bin/firecrestfs'
 
 demo:
 	@scripts/setup demo
@@ -33,7 +38,7 @@ types:
 	@.venv/bin/mypy $(ARGS)
 
 bench:
-	@scripts/setup demo
+	@scripts/setup test
 	@.venv/bin/python scripts/bench_mount.py $(ARGS)
 
 clean:
