@@ -262,6 +262,9 @@ class Firecrest:
         self, system_name: str, target_path: str, owner: str | None = None, group: str | None = None
     ) -> None:
         """Change owner, group or both."""
+        if owner and not group:
+            # The server runs `chown OWNER:`, which would set the owner's login group as well.
+            group = str(self.stat(system_name, target_path, dereference=True)["gid"])
         self.server().chown(system_name, target_path, owner or "", group or "")
 
     def compress(

@@ -88,7 +88,8 @@ class TypedClient(Reader):
     def remove_tree(self, system: str, path: str) -> None:
         """Remove a directory with everything in it. ENOTDIR for anything else, links included.
 
-        A tree too large for the time limit raises ETIMEDOUT half-way: call again, or use a job.
+        A tree too large for the time limit raises ETIMEDOUT half-way, at the second attempt: call
+        again, or use a job. A lost answer is settled here.
         """
         clean = self._removable(system, path)
         if self.stat(system, clean).kind is not Kind.DIRECTORY:
@@ -96,7 +97,7 @@ class TypedClient(Reader):
         try:
             self._client.server().rm(system, clean)
         except FirecrestException as exc:
-            if not exc.ambiguous or exc.errno == errno.ETIMEDOUT:
+            if not exc.ambiguous:
                 raise
             try:
                 self._client.server().rm(system, clean)
@@ -167,11 +168,16 @@ class TypedClient(Reader):
         self._client.server().chmod(system, path, f"{mode & 0o7777:05o}")
 
     def chown(self, system: str, path: str, uid: int | None, gid: int | None) -> None:
-        """Set remote owner and group; None: unchanged. Follows links."""
+        """Set remote owner and group; None: unchanged. Follows links.
+
+        With an owner alone the group is looked up first, which costs a request.
+        """
         if uid is None and gid is None:
             return
-        owner = "" if uid is None else str(uid)
-        self._client.server().chown(system, path, owner, "" if gid is None else str(gid))
+        if gid is None:
+            # The server runs `chown OWNER:`, which would set the owner's login group as well.
+            gid = self.stat(system, path, follow=True).gid
+        self._client.server().chown(system, path, "" if uid is None else str(uid), str(gid))
 
     def compress(
         self,

@@ -207,7 +207,7 @@ class ServerV2:
         return _dict(self._change("PUT", "chmod", system, clean, json=body, again=True), "output")
 
     def chown(self, system: str, path: str, owner: str = "", group: str = "") -> dict[str, Any]:
-        """`PUT ops/chown`; empty: unchanged."""
+        """`PUT ops/chown`; empty: unchanged, but an owner alone brings its login group along."""
         clean = checked_path(path)
         body = {
             "sourcePath": clean,
