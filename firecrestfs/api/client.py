@@ -17,6 +17,7 @@ from . import shapes
 from .auth import TokenSource, bearer_of
 from .decode import limits_of
 from .faults import refusal
+from .jobcalls import JobCalls
 from .names import checked_path
 from .session import ApiSession, Request
 from .tokens import user_of
@@ -26,7 +27,7 @@ from .v2 import ServerV2, pick
 Local = str | os.PathLike[str] | BinaryIO
 
 
-class Firecrest:
+class Firecrest(JobCalls):
     """A FirecREST server. Thread-safe; every method may raise `FirecrestException`.
 
     *authorization* is anything with `get_access_token()`. *interrupted*, *deadline_s* and the other

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
+from ..model import Job
 from .decode import system_of
 from .faults import refusal
 from .v2 import pick
@@ -94,6 +96,58 @@ def mounted(raw: dict[str, Any]) -> list[str]:
 def max_ops(raw: dict[str, Any]) -> int:
     """Return the most bytes that one request may carry."""
     return system_of(raw).limits.upload
+
+
+def submitted(system_name: str, job_id: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the result of a submission; *metadata* is empty while the scheduler knows none."""
+    told = "Job info returned successfully" if metadata else "Not available"
+    return {
+        "jobid": job_id,
+        "result": "Job submitted",
+        "system": system_name,
+        "job_file_out": pick(metadata, "standardOutput", "Not available"),
+        "job_file_err": pick(metadata, "standardError", "Not available"),
+        "job_info_extra": told,
+    }
+
+
+def accounted(job: Job) -> dict[str, str]:
+    """Return an element of `poll`: everything is text, times as the scheduler writes them."""
+    return {
+        "jobid": job.job_id,
+        "name": job.name,
+        "user": job.user,
+        "state": job.state,
+        "partition": job.partition,
+        "nodelist": job.nodes,
+        "nodes": str(job.node_count),
+        "exit_code": "" if job.exit_code is None else f"{job.exit_code}:0",
+        "start_time": _time(job.start),
+        "termination_time": _time(job.end),
+        "elapsed_time": _duration(job.elapsed),
+        "time": _duration(job.elapsed),
+        "time_left": _duration(None if job.limit is None else job.limit - (job.elapsed or 0)),
+    }
+
+
+def _time(epoch: int | None) -> str:
+    return "Unknown" if epoch is None else datetime.fromtimestamp(epoch).isoformat()
+
+
+def _duration(seconds: int | None) -> str:
+    if seconds is None:
+        return "Unknown"
+    days, rest = divmod(max(seconds, 0), 86400)
+    clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    return f"{days}-{clock}" if days else clock
+
+
+def page(found: list[dict[str, str]], size: int | None, number: int | None) -> list[dict[str, str]]:
+    """Return one page of *found*, counted from 0; all of it without a *size*."""
+    if not size:
+        return found
+    start = size * (number or 0)
+    return found[start : start + size]
 
 
 def compression_of(name: str) -> str:

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Mapping
-from typing import Any
 
 from ..errors import FirecrestException
 from ..model import Job, Kind
@@ -23,6 +21,7 @@ from .faults import (
 )
 from .names import candidates, checked_path, checked_text, parent_and_name
 from .reading import Reader
+from .submission import job_body
 from .v2 import pick
 
 
@@ -236,21 +235,20 @@ class TypedClient(Reader):
         ENOEXEC for a script without a `#!` line. After an ambiguous failure the job may exist: look
         for it by name.
         """
-        texts = {
-            "name": name,
-            "account": account,
-            "partition": partition,
-            "reservation": reservation,
-            "constraints": constraints,
-            "standardOutput": standard_output,
-            "standardError": standard_error,
-            "standardInput": standard_input,
-        }
-        job: dict[str, Any] = {key: _option(key, text) for key, text in texts.items() if text}
-        job["workingDirectory"] = checked_path(working_directory)
-        job.update(_script(script, script_path))
-        if env:
-            job["env"] = _environment(env)
+        job = job_body(
+            script=script,
+            script_path=script_path,
+            working_directory=working_directory,
+            env=env,
+            name=name,
+            account=account,
+            partition=partition,
+            reservation=reservation,
+            constraints=constraints,
+            standard_output=standard_output,
+            standard_error=standard_error,
+            standard_input=standard_input,
+        )
         job_id = pick(self._client.server().submit(system, job), "jobId")
         if job_id is None:
             text = "the scheduler took the job but told no id"
@@ -294,37 +292,3 @@ class TypedClient(Reader):
     def stats(self) -> dict[str, int]:
         """Return the number of requests so far by endpoint."""
         return self._client.session.stats()
-
-
-def _option(key: str, text: str) -> str:
-    checked_text(text, key)
-    if not text.isprintable():
-        raise refusal(errno.EINVAL, f"{key} holds a character that can't be passed on", text)
-    return text
-
-
-def _script(script: bytes | str | None, script_path: str | None) -> dict[str, str]:
-    if (script is None) == (script_path is None):
-        raise refusal(errno.EINVAL, "either a script or the path of one, not both")
-    if script_path is not None:
-        return {"scriptPath": checked_path(script_path)}
-    try:
-        text = script.decode("utf-8") if isinstance(script, bytes) else str(script)
-    except UnicodeDecodeError:
-        raise refusal(errno.ENOEXEC, "the script is not UTF-8 text") from None
-    if not text.startswith("#!"):
-        text = "not a batch script: its first line must start with '#!'"
-        raise refusal(errno.ENOEXEC, text)
-    return {"script": text}
-
-
-def _environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Check variables: the server pastes them into one comma-separated option of sbatch."""
-    for key, value in env.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
-            raise refusal(errno.EINVAL, f"not a variable's name: {key!r}")
-        if "," in value:
-            text = f"the value of {key} holds a comma, which FirecREST can't pass to the scheduler"
-            raise refusal(errno.EINVAL, text)
-        checked_text(value, f"the value of {key}")
-    return dict(env)

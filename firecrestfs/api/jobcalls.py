@@ -1,0 +1,131 @@
+"""The tutorial's calls about batch jobs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ..errors import FirecrestException
+from ..model import Job
+from . import shapes
+from .decode import job_of, system_of
+from .names import checked_path, parent_and_name
+from .submission import job_body
+from .v2 import ServerV2, pick
+
+
+class JobCalls:
+    """The part of `Firecrest` that submits, watches and cancels jobs."""
+
+    def server(self) -> ServerV2:
+        """Return the server's endpoints."""
+        raise NotImplementedError
+
+    def submit(
+        self,
+        system_name: str,
+        job_script: str | os.PathLike[str] | None = None,
+        local_file: bool = True,
+        script_str: str | None = None,
+        script_local_path: str | os.PathLike[str] | None = None,
+        script_remote_path: str | None = None,
+        account: str | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        working_dir: str | None = None,
+    ) -> dict[str, Any]:
+        """Submit a batch script: its text, a local file, or one on the cluster. Never sent twice.
+
+        Returns `jobid`, `result`, and where its files are once the scheduler knows. *working_dir*
+        is the directory of a script on the cluster, else the user's in the default work directory.
+        `ValueError` unless exactly one script is given.
+        """
+        if job_script is not None and local_file:
+            script_local_path = script_local_path or job_script
+        elif job_script is not None:
+            script_remote_path = script_remote_path or os.fspath(job_script)
+        given = (script_str, script_local_path, script_remote_path)
+        if sum(source is not None for source in given) != 1:
+            raise ValueError("give exactly one script: as text, as a local or as a remote path")
+        if script_local_path is not None:
+            with open(script_local_path, encoding="utf-8", newline="") as file:
+                script_str = file.read()
+        body = job_body(
+            script=script_str,
+            script_path=script_remote_path,
+            working_directory=working_dir or self._work_dir(system_name, script_remote_path),
+            account=account,
+            env=env_vars,
+        )
+        return self._submitted(
+            system_name, str(pick(self.server().submit(system_name, body), "jobId"))
+        )
+
+    def _work_dir(self, system_name: str, script_path: str | None) -> str:
+        if script_path is not None:
+            return parent_and_name(checked_path(script_path))[0]
+        user = pick(self.server().userinfo(system_name).get("user"), "name", "")
+        for raw in self.server().systems():
+            if str(raw.get("name")) == system_name.lower():
+                roots = system_of(raw).roots
+                found = [root for root in roots if root.default_work_dir] or list(roots)
+                return f"{found[0].path}/{user}" if found else f"/{user}"
+        return f"/{user}"
+
+    def _submitted(self, system_name: str, job_id: str) -> dict[str, Any]:
+        try:
+            found = self.server().job_metadata(system_name, job_id)
+        except FirecrestException:
+            found = []
+        return shapes.submitted(system_name, job_id, found[-1] if found else {})
+
+    def poll(
+        self,
+        system_name: str,
+        jobs: Sequence[str | int] | None = None,
+        start_time: str | None = None,
+        end_time: str | None = None,
+        page_size: int | None = None,
+        page_number: int | None = None,
+    ) -> list[dict[str, str]]:
+        """Return the recent jobs, all or those named, as accounting shows them; all values text.
+
+        *start_time* and *end_time* (`YYYY-MM-DD`, local) limit when a job started. Pages from 0.
+        """
+        decoded = map(job_of, self._raw_jobs(system_name, jobs))
+        found = [shapes.accounted(job) for job in decoded if _within(job, start_time, end_time)]
+        return shapes.page(found, page_size, page_number)
+
+    def poll_active(
+        self,
+        system_name: str,
+        jobs: Sequence[str | int] | None = None,
+        page_size: int | None = None,
+        page_number: int | None = None,
+    ) -> list[dict[str, str]]:
+        """Return the jobs that haven't ended, all or those named. Pages from 0."""
+        decoded = map(job_of, self._raw_jobs(system_name, jobs))
+        found = [shapes.accounted(job) for job in decoded if not job.ended]
+        return shapes.page(found, page_size, page_number)
+
+    def _raw_jobs(self, system_name: str, jobs: Iterable[str | int] | None) -> list[dict[str, Any]]:
+        wanted = None if jobs is None else [str(job) for job in jobs]
+        if wanted is not None and len(wanted) == 1:
+            return self.server().job(system_name, wanted[0])
+        found = self.server().jobs(system_name)
+        return [raw for raw in found if wanted is None or str(pick(raw, "jobId")) in wanted]
+
+    def cancel(self, system_name: str, job_id: str | int) -> str:
+        """Cancel a job; return a line that says so."""
+        self.server().cancel(system_name, str(job_id))
+        return f"scancel: Terminating job {job_id}"
+
+
+def _within(job: Job, start_time: str | None, end_time: str | None) -> bool:
+    """Tell whether *job* started in that time; one that has not starts now at the earliest."""
+    started = time.time() if job.start is None else job.start
+    after = datetime.fromisoformat(start_time).timestamp() if start_time else started
+    before = datetime.fromisoformat(end_time).timestamp() if end_time else started + 1
+    return after <= started < before
