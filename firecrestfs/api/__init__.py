@@ -1,9 +1,18 @@
 """The client of FirecREST: everything that speaks HTTP is in here, and nothing of it gets out.
 
-Layers, lower ones first: `fault_table`, `faults`, `transport` (what went wrong), `wire` (sockets
-that notice an interrupt), `tokens`, `auth` (access tokens), `session` (sends requests), `names`
-(paths and odd names), `multipart`, `v2` (one method an endpoint), `zone`, `decode`, `client` (the
-tutorial's client), `reading`, `typed` (the same as model values). All classes are thread-safe. The
+Layers, lower ones first:
+
+    fault_tools fault_table faults transport    what went wrong, as errno and text
+    wire                                        sockets that notice a deadline and an interrupt
+    tokens auth                                 access tokens
+    pool session                                sends requests: paced, limited, repeated, logged
+    names multipart archives submission         what may be sent, and what listings mean
+    v2                                          one method an endpoint
+    zone decode shapes                          JSON as model values, or as the tutorial's shapes
+    jobcalls client                             the tutorial's client
+    reading typed                               the same as model values: what the mount sees
+
+All classes are thread-safe. The
 only exceptions that leave are `OSError`s; the server's refusals are `FirecrestException`s.
 """
 

@@ -70,6 +70,7 @@ class _Flight:
         self.error: BaseException | None = None
 
     def wait(self) -> None:
+        """Wait in slices for the outcome. Raises as `Call.check` does for the waiting thread."""
         while not self.done.wait(SLICE):
             call = current_call()
             if call is not None:

@@ -33,6 +33,8 @@ RawEntries = list[dict[str, Any]]
 _NS = 1_000_000_000
 #: Requests that one listing may spend on names that could be read in two ways.
 _SETTLED_BY_STAT = 8
+#: Settled names that are remembered.
+_VERDICTS = 10_000
 #: Directories, and entries of each, whose listing times are kept to be compared with stats.
 _RECENT, _RECENT_ENTRIES = 16, 20_000
 
@@ -56,7 +58,7 @@ class Reader:
         """Return the systems that the server offers, healthy or not. One request."""
         found = tuple(system_of(raw) for raw in self._client.server().systems())
         with self._lock:
-            self._known = {system.name: system for system in found}
+            self._known = {system.name.lower(): system for system in found}
         return found
 
     def userinfo(self, system: str) -> UserInfo:
@@ -66,11 +68,11 @@ class Reader:
     def system(self, name: str) -> System:
         """Return what is known of a system; asks the server once. Raises ENODEV."""
         with self._lock:
-            known = self._known.get(name)
+            known = self._known.get(name.lower())
         if known is not None:
             return known
         for found in self.systems():
-            if found.name == name.lower():
+            if found.name.lower() == name.lower():
                 return found
         raise refusal(errno.ENODEV, f"the server offers no system {name}", kind="system")
 
@@ -218,6 +220,8 @@ class Reader:
             if not isinstance(exc, NotFound):
                 return verdict
         with self._lock:
+            if len(self._verdicts) >= _VERDICTS:
+                self._verdicts.clear()
             self._verdicts[key] = verdict
         return verdict
 

@@ -41,6 +41,8 @@ log = logging.getLogger("firecrestfs.api")
 
 #: Repeats of an idempotent request after failures that may pass within seconds.
 _REPEATS = 2
+#: The pause before the first repeat that makes one, in seconds; doubled for each further one.
+_PAUSE = 0.6
 _MEBI = 1024 * 1024
 
 
@@ -342,4 +344,4 @@ def _pause(exc: FirecrestException, failures: int) -> float:
     if failures == 1 and not exc.responses and exc.errno != errno.EHOSTUNREACH:
         # Most likely a kept connection that the server had closed: a new one will do.
         return 0.0
-    return float(0.3 * 2**failures * random.uniform(0.7, 1.3))
+    return float(_PAUSE * 2 ** (failures - 1) * random.uniform(0.7, 1.3))

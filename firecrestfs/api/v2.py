@@ -22,7 +22,6 @@ from .multipart import Multipart
 from .names import checked_path, checked_text, upload_name
 from .session import Answer, ApiSession, Body, Request
 
-_MEBI = 1024 * 1024
 _DIGEST_LINE = re.compile(r'"message": ?"Invalid output: (?:\\\\)?([0-9a-f]{64}) ')
 #: The slowest line that a direct transfer is given time for, in bytes per second.
 _SLOWEST = 32 * 1024
@@ -138,7 +137,7 @@ class ServerV2:
         params = {"size": str(size), "offset": str(offset)}
         return _text(self._read("view", system, checked_path(path), params), "output")
 
-    def download(self, system: str, path: str, *, limit: int = 1024 * _MEBI) -> bytes:
+    def download(self, system: str, path: str, *, limit: int = 1 << 30) -> bytes:
         """`GET ops/download`: the whole file. Raises EFBIG above *limit* bytes."""
         request = Request(
             "GET",
@@ -149,7 +148,7 @@ class ServerV2:
             mutating=False,
             path=path,
             limit=limit,
-            deadline_s=self._session.deadline_s + min(limit, 16 * _MEBI) / _SLOWEST,
+            deadline_s=self._session.deadline_s + min(limit, 16 << 20) / _SLOWEST,
         )
         return self._session.request(request).body
 

@@ -16,6 +16,12 @@ from .script import ScriptedServer
 logging.getLogger("cheroot").setLevel(logging.ERROR)
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeats come quickly, so that the tests do."""
+    monkeypatch.setattr("firecrestfs.api.session._PAUSE", 0.02)
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     root = tmp_path_factory.mktemp("clusters")

@@ -312,9 +312,9 @@ def test_public_names() -> None:
     assert sorted(api.__all__) == list(api.__all__)
 
 
-TUTORIAL = """all_systems system filesystems parameters whoami groups list_files stat mkdir symlink
-chmod chown compress extract file_type checksum view head tail simple_download simple_upload simple_delete
-submit poll poll_active cancel nodes partitions reservations"""
+TUTORIAL = """all_systems system filesystems parameters whoami groups list_files stat mkdir
+symlink chmod chown compress extract file_type checksum view head tail simple_download
+simple_upload simple_delete submit poll poll_active cancel nodes partitions reservations"""
 
 
 @pytest.mark.parametrize("name", TUTORIAL.split())

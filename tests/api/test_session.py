@@ -154,6 +154,58 @@ def test_html_502s_end_some_day(server: ScriptedServer) -> None:
     assert len(server.seen) == 3
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        own(500, "Remote process failed with exit status:None"),
+        own(424, "Unable to open a new SSH channel."),
+        own(424, "SSH connection Reset."),
+        reply(503, "<html>"),
+        reply(504, "<html>"),
+    ],
+)
+def test_what_passes_is_repeated_for_reads_only(server: ScriptedServer, act: Act) -> None:
+    server.play(act, OK)
+    assert get(session(server)).status_code == 200
+    server.play(act, OK)
+    assert refused(lambda: post(session(server))).transient
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        own(500, "(\"'NoneType' object\",)"),
+        own(408, "Command execution timeout limit exceeded."),
+        own(413, "Command output exceeded buffer limit."),
+        own(404, "Not Found"),
+    ],
+)
+def test_what_stays_is_not_repeated(server: ScriptedServer, act: Act) -> None:
+    server.play(act, OK)
+    refused(lambda: get(session(server)))
+    assert len(server.seen) == 1
+
+
+def test_the_pause_between_repeats_grows(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firecrestfs.api.session._PAUSE", 0.3)
+    server.play(reply(502, "<html>"))
+    start = time.monotonic()
+    refused(lambda: get(session(server)))
+    assert 0.3 * 3 * 0.7 <= time.monotonic() - start <= 0.3 * 3 * 1.3 + 0.3
+
+
+def test_no_repeat_beyond_the_deadline(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firecrestfs.api.session._PAUSE", 5.0)
+    server.play(reply(502, "<html>"))
+    start = time.monotonic()
+    assert refused(lambda: get(session(server), deadline_s=2)).errno == errno.EHOSTUNREACH
+    assert time.monotonic() - start < 1
+
+
 def test_an_unhealthy_system_is_not_asked_again(server: ScriptedServer) -> None:
     server.play(own(503, "The ssh service for the requested system (s) is unhealthy."))
     assert refused(lambda: get(session(server))).errno == errno.EHOSTDOWN
@@ -284,7 +336,6 @@ def test_a_silent_server_is_given_up_after_the_read_timeout(server: ScriptedServ
         (silent(5),),
         (drip(100, 0.1),),
         (reply(429, b"", {"Retry-After": "5"}),),
-        (reply(503, "<html>"),),
     ],
 )
 def test_an_interrupt_ends_every_wait(server: ScriptedServer, script: tuple[Act, ...]) -> None:
