@@ -124,14 +124,22 @@ class Server:
             stderr=subprocess.DEVNULL,  # notes on what else this machine can't do
             start_new_session=True,
         )
+        try:
+            self.info = self._read_info()
+        except BaseException:
+            end(self.process)
+            raise
+        self.system = str(self.info["systems"][0]["name"])
+        self.home = str(self.info["systems"][0]["home"])
+        self.local_home = Path(self.info["systems"][0]["local_home"])
+
+    def _read_info(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError("the embedded FirecREST did not start")
-        self.info: dict[str, Any] = json.loads(line)
-        self.system = str(self.info["systems"][0]["name"])
-        self.home = str(self.info["systems"][0]["home"])
-        self.local_home = Path(self.info["systems"][0]["local_home"])
+        found: dict[str, Any] = json.loads(line)
+        return found
 
     def environment(self) -> dict[str, str]:
         """Return the variables that lead a client here."""
@@ -238,12 +246,14 @@ class World:
     def mount(
         self, name: str, binding: Binding | None = None, options: str = ""
     ) -> MountProcess:
-        """Mount the server below the temporary directory."""
+        """Mount the server below the temporary directory, with state and cache of its own."""
         mountpoint = self.root / name
         command = [sys.executable, "-m", "firecrestfs", "mount", "-f", str(mountpoint)]
-        return self.start(
-            [*command, *(["-o", options] if options else [])], mountpoint, binding
-        )
+        for kind in ("state", "cache"):
+            command += [f"--{kind}-dir", str(self.root / kind / name)]
+        if options:
+            command += ["-o", options]
+        return self.start(command, mountpoint, binding)
 
     def start(
         self, command: Sequence[str], mountpoint: Path, binding: Binding | None = None
