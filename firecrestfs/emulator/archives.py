@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from typing import NamedTuple
 
+from . import dereferenced
 from .login import Login, fail
 from .shell import Alarms, CommandFailed, CommandTimeout, Injection, match_line, read
+from .storage import room
 
 #: The letter of tar for each compression that the servers know.
 COMPRESSIONS = {"none": "", "gzip": "z", "bzip2": "j", "xz": "J"}
 
 _ORDINARY = ["--no-same-owner", "--no-same-permissions"]  # what tar does for all users but root
+# Runs a command that can't make a file of more than so many KiB.
+_LIMITED = ["bash", "-c", 'ulimit -f "$0" && exec "$@"']
 _LOCALES = {"utf8": "C.UTF-8", "c": "C"}
 
 
@@ -38,10 +43,11 @@ def compress(
     if words["name"].startswith("-"):
         alarms.trip(f"tar … {words['name']}")
         raise Injection(64, f"tar: refused, {words['name']!r} is read as an option\n")
+    if dereference:
+        return dereferenced.compress(login, words["folder"], words["name"], words["target"], letter)
     archive = _local(login, words["target"])
     place = _local(login, words["folder"])
-    options = ["--dereference"] if dereference else []
-    argv = ["tar", *options, f"-c{letter}vf", archive.local, "-C", place.local, words["name"]]
+    argv = ["tar", f"-c{letter}vf", archive.local, "-C", place.local, words["name"]]
     return _run(login, argv, [archive, place])
 
 
@@ -94,9 +100,13 @@ def _run(
     stdin: bytes = b"",
     cwd: str | None = None,
 ) -> bytes:
+    left, code = room(login)
+    if left is not None:
+        argv = [*_LIMITED, str(left // 1024), *argv]
     try:
         done = subprocess.run(
             argv,
+            restore_signals=left is None,  # Python ignores SIGXFSZ, and so must tar
             input=stdin,
             capture_output=True,
             cwd=cwd,
@@ -110,12 +120,13 @@ def _run(
     except FileNotFoundError:
         fail("bash: line 1: tar: command not found", status=127)
     if done.returncode != 0:
-        raise CommandFailed(done.returncode, _translated(login, done.stderr, names))
+        text = done.stderr.decode("utf-8", "replace")
+        text = text.replace(os.strerror(errno.EFBIG), os.strerror(code)) if code else text
+        raise CommandFailed(done.returncode, _translated(login, text, names))
     return done.stdout
 
 
-def _translated(login: Login, stderr: bytes, names: list[_Renamed]) -> str:
-    text = stderr.decode("utf-8", "replace")
+def _translated(login: Login, text: str, names: list[_Renamed]) -> str:
     for name in names:
         text = text.replace(name.local, name.remote)
     return text.replace(login.tree.root, "")

@@ -31,6 +31,7 @@ class Entry(NamedTuple):
     modified: str
     size: int
     links: int
+    printed: int  # bytes that ls prints for name and target
 
 
 class Listing(NamedTuple):
@@ -147,17 +148,26 @@ class _Lister:
         kind, permissions = _mode_text(info.st_mode)
         target = os.readlink(place.local) if kind == "l" else None
         user, group = self._owner(info, place)
+        shown, printed = self._shown(name)
+        shown_target, printed_target = (None, 0) if target is None else self._shown(target)
         return Entry(
-            escape(name, self._locale, ""),
+            shown,
             kind,
-            None if target is None else escape(target, self._locale, ""),
+            shown_target,
             user,
             group,
             permissions,
             local_time(int(info.st_mtime), self._zone),
             info.st_size,
             info.st_nlink,
+            printed + (len(" -> ") + printed_target if target is not None else 0),
         )
+
+    def _shown(self, name: str) -> tuple[str, int]:
+        """Return a name as it comes out of the servers' parser, and the size of what went in."""
+        quoted = escape(name, self._locale, '\\"')
+        size = len(quoted.encode("utf-8", "surrogateescape")) + len('""')
+        return (name if quoted == name else escape(name, self._locale, "")), size
 
     def _owner(self, info: os.stat_result, place: Place) -> tuple[str, str]:
         directory = self._login.directory
@@ -204,8 +214,4 @@ def _text_size(entries: Iterable[Entry]) -> int:
         + max(len(row.group) for row in rows)
         + max(len(str(row.size)) for row in rows)
     )
-    names = sum(len(row.name.encode("utf-8", "surrogateescape")) + 2 for row in rows)
-    targets = sum(
-        len(row.target.encode("utf-8", "surrogateescape")) + 6 for row in rows if row.target
-    )
-    return len("total 0\n") + len(rows) * (_LINE_FIXED + widths) + names + targets
+    return len("total 0\n") + len(rows) * (_LINE_FIXED + widths) + sum(row.printed for row in rows)

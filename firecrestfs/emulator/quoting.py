@@ -13,6 +13,8 @@ import unicodedata
 _LETTERS = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r"}
 _UNPRINTABLE = {"Cc", "Cn", "Cs", "Zl", "Zp"}  # glibc's idea of iswprint, seen from the other side
 _PLAIN = re.compile(r"[ -~]*\Z").match
+# What means the same between double quotes and between single ones.
+_BOTH_QUOTES = re.compile(r"[#~]?(?:[ '%+,./0-9:A-Z\]_a-z@-]|[^\x00-\x7f])*\Z").match
 # Characters that make the tools put quotes around a name that else goes without (quotef).
 _NEEDS_QUOTES = re.compile(r"[ !\"$&'()*;<=>?\[\\^`|:\t]|^[#~]|^[{}]\Z|^\Z")
 
@@ -50,24 +52,26 @@ def c_quoted(name: str, locale: str) -> str:
 
 def shell_quoted(name: str, locale: str) -> str:
     r"""Most error messages: a word of the shell, always quoted ('a b', "it's", 'x'$'\n''y')."""
-    if _PLAIN(name):
-        if "'" not in name:
-            return f"'{name}'"
-        if not re.search(r'["$`\\!]', name):
-            return f'"{name}"'
+    if "'" not in name and _PLAIN(name):
+        return f"'{name}'"
+    if "'" in name and _BOTH_QUOTES(name) and all(printable(char, locale) for char in name):
+        return f'"{name}"'
     return _mixed(name, locale)
 
 
 def _mixed(name: str, locale: str) -> str:
-    out, in_dollar = ["'"], False
+    # The library scans a name with a quote in it twice, and enters the second scan in the state in
+    # which the first one ended: hence the initial value.
+    in_dollar = "'" in name and not printable(name[-1], locale)
+    out = ["'"]
     for char in name:
-        plain = printable(char, locale)
-        if not plain and not in_dollar:
-            out.append("'$'")
-        elif plain and in_dollar:
-            out.append("''")
-        in_dollar = not plain
-        out.append(("'\\''" if char == "'" else char) if plain else _octal(char))
+        if char == "'":
+            piece, in_dollar = "'\\''", False
+        elif printable(char, locale):
+            piece, in_dollar = ("''" if in_dollar else "") + char, False
+        else:
+            piece, in_dollar = ("" if in_dollar else "'$'") + _octal(char), True
+        out.append(piece)
     return "".join(out) + "'"
 
 
@@ -81,5 +85,5 @@ def shell_quoted_if_needed(name: str, locale: str) -> str:
 def typographic(name: str, locale: str) -> str:
     """`mkdir` and complaints about modes and owners: ‘name’, in the C locale 'name'."""
     if locale == "utf8":
-        return f"‘{escape(name, locale)}’"
+        return f"‘{escape(name, locale, specials=chr(92) + '’')}’"
     return f"'{escape(name, locale, specials=chr(92) + chr(39))}'"

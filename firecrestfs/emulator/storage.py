@@ -8,14 +8,19 @@ import os
 from .login import Login
 
 
-def allowance(login: Login, size: int) -> tuple[int, int]:
-    """Return how many of *size* bytes may be written, and the errno for the rest."""
+def room(login: Login) -> tuple[int | None, int]:
+    """Return how many bytes may still be written (None: any number), and the errno beyond."""
     if login.knobs.disk_full:
         return 0, errno.ENOSPC
     if login.knobs.quota < 0:
-        return size, 0
-    left = login.knobs.quota - used_bytes(login)
-    return max(0, min(size, left)), errno.EDQUOT
+        return None, 0
+    return max(0, login.knobs.quota - used_bytes(login)), errno.EDQUOT
+
+
+def allowance(login: Login, size: int) -> tuple[int, int]:
+    """Return how many of *size* bytes may be written, and the errno for the rest."""
+    left, code = room(login)
+    return (size if left is None else min(size, left)), code
 
 
 def used_bytes(login: Login) -> int:

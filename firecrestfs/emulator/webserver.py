@@ -65,6 +65,7 @@ class WebServer:
         )
         self._server.ConnectionClass = _Connection
         self._server.gateway = _Gateway
+        self._server.expiration_interval = 0.05  # how long stop() may take to be noticed
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -75,13 +76,17 @@ def content(spec: dict[str, Any]) -> bytes:
         data = str(spec["text"]).encode()
     elif "base64" in spec:
         data = base64.b64decode(spec["base64"])
-    elif spec["rule"] == "lines16":
-        lines = range(spec["size"] // 16 + 1)
-        data = b"".join(b"%015d\n" % number for number in lines)[: spec["size"]]
     else:
-        data = bytes((i ^ i >> 8 ^ i >> 16) & 0xFF for i in range(spec["size"]))
+        data = _by_rule(spec["rule"], spec["size"])
     first, last = spec.get("slice", (0, None))
     return data[first:last]
+
+
+@functools.cache
+def _by_rule(rule: str, size: int) -> bytes:
+    if rule == "lines16":
+        return b"".join(b"%015d\n" % number for number in range(size // 16 + 1))[:size]
+    return bytes((i ^ i >> 8 ^ i >> 16) & 0xFF for i in range(size))
 
 
 class Fixture:

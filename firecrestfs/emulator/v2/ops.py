@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Any
 
 from flask import Flask, Response, request
@@ -65,7 +67,11 @@ class Ops:
         query.done()
         with remote_command(path):
             path = self._word("timeout 5 stat -c %f -- '{path}'", path)
-            return reply({"output": reading.stat(call.login, path, dereference=dereference)})
+            numbers = reading.stat(call.login, path, dereference=dereference)
+        if self._banner:
+            words = "zip() argument 2 is longer than argument 1"
+            raise ApiError(500, str((words,)), unhandled=True)
+        return reply({"output": numbers})
 
     def file(self, system: str) -> Response:
         """Guess the type of a file."""
@@ -73,7 +79,8 @@ class Ops:
         query.done()
         with remote_command(path):
             path = self._word("timeout 5 file -b -- '{path}'", path)
-            return reply({"output": reading.file_type(call.login, path)})
+            text = self._banner.decode() + reading.file_type(call.login, path)
+        return reply({"output": text.strip()})
 
     def checksum(self, system: str) -> Response:
         """Compute a SHA-256 sum."""
@@ -83,6 +90,7 @@ class Ops:
             line = reading.sha256sum(
                 call.login, self._word("timeout 5 sha256sum -- '{path}'", path)
             )
+        line = self._banner.decode() + line
         words = line.split()
         if len(words) != 2:
             raise ApiError(500, f"Invalid output: {line} ")
@@ -115,6 +123,7 @@ class Ops:
         return self._excerpt(data, unit, start, -1)
 
     def _excerpt(self, data: bytes, unit: str, start: int, end: int) -> Response:
+        data = self._banner + data
         check_output_size(self._site, len(data))
         text = data.decode("utf-8", "replace")
         position = {"contentType": unit, "startPosition": start, "endPosition": end}
@@ -136,6 +145,7 @@ class Ops:
         with remote_command(path):
             path = self._word("timeout 5 dd if='{path}' count=2", path)
             data = reading.dd(call.login, path, size, offset // size, 2)
+        data = self._banner + data
         check_output_size(self._site, len(data))
         start = offset % size
         return reply({"output": data.decode("utf-8", "replace")[start : start + size]})
@@ -147,8 +157,8 @@ class Ops:
         with remote_command(path):
             path = self._word("timeout 5 base64 --wrap=0 -- '{path}'", path)
             encoded_size, data = reading.contents(call.login, path)
-        check_output_size(self._site, encoded_size)
-        return reply_bytes(data)
+        check_output_size(self._site, encoded_size + len(self._banner))
+        return reply_bytes(_spoilt(self._banner, data) if self._banner else data)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -264,6 +274,11 @@ class Ops:
             archives.extract(call.login, self._site.alarms, source, target, letter=letter)
         return reply(None, 204)
 
+    @property
+    def _banner(self) -> bytes:
+        """What the login shell prints before the output of every command."""
+        return self._site.knobs.banner.encode()
+
     # -- common -------------------------------------------------------------------------------
 
     def _query(self, system: str) -> tuple[Call, Query, str]:
@@ -281,6 +296,14 @@ class Ops:
 
     def _word(self, template: str, path: str) -> str:
         return read(template, self._site.alarms, path=path)["path"]
+
+
+def _spoilt(banner: bytes, data: bytes) -> bytes:
+    """Return what the server decodes: the letters of the banner count as base64."""
+    try:
+        return base64.b64decode(banner + base64.b64encode(data))
+    except binascii.Error as exc:
+        raise ApiError(500, str(exc.args), unhandled=True) from exc
 
 
 def _amounts(query: Query, switch: str) -> tuple[int | None, int | None, bool]:
