@@ -1,0 +1,276 @@
+"""Archives that the cluster's tar unpacks: what is in them, links and renames made with them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from firecrestfs.api import TypedClient
+from firecrestfs.emulator import Emulator
+from firecrestfs.model import Kind
+from firecrestfs.transfer import bundle
+from firecrestfs.transfer.bundle import Bundler, Member, make_archive
+
+from .tools import SECOND, Remote
+
+ODD_NAMES = ["it's", 'say "hi"', "two\nlines", "tab\tand\\", "ünï", "\udcff\udc80raw", "-rf", "~"]
+
+
+def unpack(archive: bytes, directory: Path) -> None:
+    """Unpack as the cluster does: with GNU tar."""
+    (directory / "archive").write_bytes(archive)
+    command = ["tar", "-xf", "archive", "--no-same-owner"]
+    subprocess.run(command, cwd=directory, check=True, umask=0o022, env={"LC_ALL": "C.UTF-8"})
+    (directory / "archive").unlink()
+
+
+# -- archives ------------------------------------------------------------------------------------
+
+
+def test_content_mode_and_time_to_the_nanosecond(tmp_path: Path) -> None:
+    mtime_ns = 1_600_000_000 * SECOND + 123_456_789
+    member = Member("f", data=b"hello", mode=0o750, mtime_ns=mtime_ns)
+    unpack(make_archive([member]), tmp_path)
+    stat = (tmp_path / "f").stat()
+    assert (tmp_path / "f").read_bytes() == b"hello"
+    assert (stat.st_mode & 0o7777, stat.st_mtime_ns) == (0o750, mtime_ns)
+
+
+@pytest.mark.parametrize("mtime_ns", [0, 1, 999_999_999, 2**33 * SECOND + 5, -5 * SECOND])
+def test_unusual_times(tmp_path: Path, mtime_ns: int) -> None:
+    unpack(make_archive([Member("f", mtime_ns=mtime_ns)]), tmp_path)
+    assert (tmp_path / "f").stat().st_mtime_ns == mtime_ns
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names(tmp_path: Path, name: str) -> None:
+    unpack(make_archive([Member(name, data=b"x")]), tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_links_with_odd_texts(tmp_path: Path, name: str) -> None:
+    unpack(make_archive([Member("link", Kind.SYMLINK, link=name)]), tmp_path)
+    assert os.readlink(tmp_path / "link") == name
+
+
+def test_long_names_and_links(tmp_path: Path) -> None:
+    name, text = "n" * 255, "../" * 1000 + "end"
+    unpack(make_archive([Member(name), Member("link", Kind.SYMLINK, link=text)]), tmp_path)
+    assert (tmp_path / name).exists()
+    assert os.readlink(tmp_path / "link") == text
+
+
+def test_hard_links_and_directories(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("x")
+    members = [Member("d", Kind.DIRECTORY, mode=0o700), Member("d/new", link="old")]
+    unpack(make_archive(members), tmp_path)
+    assert (tmp_path / "d/new").samefile(tmp_path / "old")
+    assert (tmp_path / "d").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_empty_archive_is_one(tmp_path: Path) -> None:
+    unpack(make_archive([]), tmp_path)
+
+
+# -- placing -------------------------------------------------------------------------------------
+
+
+def test_placing_leaves_the_members_and_nothing_else(
+    bundler: Bundler, there: Remote, emulator: Emulator
+) -> None:
+    names = [name for name in ODD_NAMES if name != "\udcff\udc80raw"]
+    bundler.place([Member(name, data=b"x") for name in names], there.path, there.path)
+    assert there.names() == sorted(names)
+    assert emulator.requests.count() <= 4
+
+
+def test_an_archive_that_could_not_be_removed_is_swept_later(
+    bundler: Bundler, there: Remote, emulator: Emulator
+) -> None:
+    emulator.faults.add("status", "ops/rm", status=403, count=1)
+    bundler.place([Member("f")], there.path, there.path)
+    assert [name for name in there.names() if name.startswith(bundle.OUR_PREFIX)]
+    bundler.sweep()
+    assert there.names() == ["f"]
+    asked = emulator.requests.count()
+    bundler.sweep()
+    assert emulator.requests.count() == asked
+
+
+def test_a_sweep_that_fails_says_so_and_is_repeated(
+    bundler: Bundler, there: Remote, emulator: Emulator
+) -> None:
+    emulator.faults.add("status", "ops/rm", status=403, count=2)
+    bundler.place([Member("f")], there.path, there.path)
+    with pytest.raises(OSError):
+        bundler.sweep()
+    bundler.sweep()
+    assert there.names() == ["f"]
+
+
+@pytest.mark.parametrize("kind", ["status", "lost_answer", "drop"])
+@pytest.mark.parametrize("endpoint", ["ops/upload", "ops/extract"])
+def test_a_failed_placing_leaves_no_archive(
+    bundler: Bundler, there: Remote, emulator: Emulator, endpoint: str, kind: str
+) -> None:
+    emulator.faults.add(kind, endpoint, status=500, count=-1)
+    with pytest.raises(OSError):
+        bundler.place([Member("f")], there.path, there.path)
+    emulator.faults.clear()
+    bundler.sweep()
+    assert [name for name in there.names() if name != "f"] == []
+
+
+# -- links ---------------------------------------------------------------------------------------
+
+
+def test_a_link_is_the_same_file(bundler: Bundler, there: Remote) -> None:
+    (there.local / "old").write_text("x")
+    (there.local / "d").mkdir()
+    attr = bundler.link(there / "old", there / "d/new")
+    assert (there.local / "d/new").samefile(there.local / "old")
+    assert attr.nlink == 2
+    assert there.names() == ["d", "old"]
+
+
+def test_a_link_that_is_refused_is_exdev(bundler: Bundler, there: Remote) -> None:
+    (there.local / "old").write_text("x")
+    (there.local / "d").mkdir()
+    (there.local / "d").chmod(0o500)
+    with pytest.raises(OSError) as info:
+        bundler.link(there / "old", there / "d/new")
+    assert info.value.errno in (errno.EXDEV, errno.EACCES)
+    assert there.names() == ["d", "old"]
+
+
+# -- renames -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(there: Remote) -> Remote:
+    """A source, a directory, and a target in it."""
+    (there.local / "old").write_text("source")
+    (there.local / "d").mkdir()
+    (there.local / "d/new").write_text("target")
+    return there
+
+
+def test_a_rename_to_a_free_name(bundler: Bundler, there: Remote) -> None:
+    (there.local / "old").write_text("x")
+    ino = (there.local / "old").stat().st_ino
+    attr = bundler.rename(there / "old", there / "new")
+    assert attr is not None
+    assert attr.ino == ino == (there.local / "new").stat().st_ino
+    assert there.names() == ["new"]
+
+
+def test_a_rename_over_a_target(bundler: Bundler, two: Remote) -> None:
+    ino = (two.local / "old").stat().st_ino
+    bundler.rename(two / "old", two / "d/new")
+    assert (two.local / "d/new").read_text() == "source"
+    assert (two.local / "d/new").stat().st_ino == ino
+    assert two.names() == ["d"]
+    assert os.listdir(two.local / "d") == ["new"]
+
+
+def test_a_rename_of_a_link_moves_the_link(bundler: Bundler, there: Remote) -> None:
+    os.symlink("nowhere", there.local / "old")
+    bundler.rename(there / "old", there / "new")
+    assert os.readlink(there.local / "new") == "nowhere"
+    assert there.names() == ["new"]
+
+
+def test_two_names_of_one_file_stay(bundler: Bundler, there: Remote, emulator: Emulator) -> None:
+    (there.local / "old").write_text("x")
+    os.link(there.local / "old", there.local / "new")
+    assert bundler.rename(there / "old", there / "new") is None
+    assert there.names() == ["new", "old"]
+    assert emulator.requests.count("ops/upload") == 0
+
+
+@pytest.mark.parametrize("kind", ["directory target", "directory source", "missing source"])
+def test_what_a_rename_refuses(bundler: Bundler, there: Remote, kind: str) -> None:
+    if kind != "missing source":
+        (there.local / "old").write_text("x")
+    old, new = there / "old", there / "new"
+    if kind == "directory target":
+        (there.local / "new").mkdir()
+    if kind == "directory source":
+        old = there.path
+    expected = {"directory target": errno.EISDIR, "missing source": errno.ENOENT}
+    with pytest.raises(OSError) as info:
+        bundler.rename(old, new)
+    assert info.value.errno == expected.get(kind, errno.EXDEV)
+
+
+def survives(two: Remote) -> None:
+    """Neither content is lost: the rename has happened, or it has not."""
+    new = (two.local / "d/new").read_text() if (two.local / "d/new").exists() else None
+    old = (two.local / "old").read_text() if (two.local / "old").exists() else None
+    assert (old, new) in [("source", "target"), (None, "source")]
+
+
+ALL_FAULTS = ["status", "late_status", "lost_answer", "drop"]
+TROUBLES = [
+    *[("ops/upload", fault, after) for fault in ALL_FAULTS for after in range(2)],
+    *[("ops/extract", fault, after) for fault in ALL_FAULTS for after in range(2)],
+    *[("ops/stat", "status", after) for after in range(7)],
+    *[("ops/rm", fault, after) for fault in ("status", "late_status") for after in range(3)],
+]
+
+
+@pytest.mark.parametrize(("endpoint", "fault", "after"), TROUBLES)
+def test_a_failed_rename_never_costs_the_target(
+    bundler: Bundler, two: Remote, emulator: Emulator, endpoint: str, fault: str, after: int
+) -> None:
+    """Every request in turn goes wrong: the target is as it was, or the rename is done."""
+    emulator.faults.add(fault, endpoint, status=500, after=after, count=3)
+    new = two.local / "d/new"
+    try:
+        bundler.rename(two / "old", two / "d/new")
+    except OSError:
+        assert new.exists(), "the target is gone"
+        assert new.read_text() == "target"
+        assert (two.local / "old").read_text() == "source"
+    else:
+        assert new.read_text() == "source"
+        assert not (two.local / "old").exists()
+
+
+def test_a_refused_link_keeps_the_target(bundler: Bundler, two: Remote) -> None:
+    (two.local / "d").chmod(0o500)
+    with pytest.raises(OSError):
+        bundler.rename(two / "old", two / "d/new")
+    (two.local / "d").chmod(0o755)
+    survives(two)
+
+
+def test_a_link_that_is_refused_after_tar_has_unlinked_the_target(
+    bundler: Bundler, two: Remote, client: TypedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GNU tar unlinks what is in the way before it learns that it may not link."""
+    real, calls = client.extract, []
+
+    def extract(system: str, archive: str, directory: str, *, compression: str = "gzip") -> None:
+        calls.append(archive)
+        if len(calls) == 2:
+            (two.local / "d/new").unlink()
+            (two.local / "old").rename(two.local / "moved")
+            try:
+                real(system, archive, directory, compression=compression)
+            finally:
+                (two.local / "moved").rename(two.local / "old")
+        else:
+            real(system, archive, directory, compression=compression)
+
+    monkeypatch.setattr(client, "extract", extract)
+    with pytest.raises(OSError):
+        bundler.rename(two / "old", two / "d/new")
+    survives(two)
+    bundler.sweep()
+    assert os.listdir(two.local / "d") == ["new"]

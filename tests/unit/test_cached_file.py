@@ -1,0 +1,412 @@
+"""One local copy: its states, what a store and a write do to each other, where its bytes lie."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from firecrestfs.cache.cached_file import CachedFile, State
+from firecrestfs.model import Source
+
+from .tools import SECOND, make_attr, together
+
+
+@pytest.fixture(params=["same", "apart"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Directories for clean and dirty copies: on one file system, and on two."""
+    clean, dirty = tmp_path / "clean", tmp_path / "dirty"
+    clean.mkdir()
+    if request.param == "same":
+        dirty.mkdir()
+        yield clean, dirty
+        return
+    dirty = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    assert os.stat(dirty).st_dev != os.stat(clean).st_dev
+    yield clean, dirty
+    shutil.rmtree(dirty)
+
+
+def remote_file(places: tuple[Path, Path], data: bytes) -> CachedFile:
+    """Return a complete copy of a remote file."""
+    file = CachedFile(*places, "f", make_attr(len(data)))
+    file.fill(data, make_attr(len(data)))
+    return file
+
+
+def new_file(places: tuple[Path, Path], data: bytes = b"", mode: int = 0o644) -> CachedFile:
+    """Return a copy that only exists here, opened for writing."""
+    file = CachedFile(*places, "f", make_attr(mode=mode))
+    file.opened(True)
+    file.create(mode)
+    if data:
+        file.write(data, 0)
+    return file
+
+
+def where(places: tuple[Path, Path]) -> str:
+    """Tell in which of the places bytes lie."""
+    kept = zip(("clean", "dirty"), places, strict=True)
+    return "+".join(name for name, place in kept if list(place.iterdir()))
+
+
+# -- states and places ---------------------------------------------------------------------------
+
+
+def test_a_fetched_copy_is_clean_and_reads(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    file.opened(False)
+    assert (file.state, file.complete, where(places)) == (State.CLEAN, True, "clean")
+    assert file.read(100, 1) == b"ello"
+    assert file.read(100, 5) == b""
+    assert file.begin_store() is None
+
+
+def test_the_first_write_moves_the_bytes_where_they_survive(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    file.opened(True)
+    assert file.read(5, 0) == b"hello"
+    assert file.write(b"J", 0) == 1
+    assert (file.state, where(places)) == (State.DIRTY, "dirty")
+    assert file.read(5, 0) == b"Jello"
+
+
+def test_a_stored_copy_moves_back_at_its_last_close(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    file.opened(True)
+    file.write(b"J", 0)
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    assert snapshot.data == b"Jello"
+    assert file.state is State.STORING
+    assert file.stored(snapshot, make_attr(5))
+    assert (file.state, where(places)) == (State.CLEAN, "dirty")
+    file.released(True)
+    assert where(places) == "clean"
+    file.opened(False)
+    assert file.read(9, 0) == b"Jello"
+
+
+def test_a_copy_that_is_closed_when_its_store_lands_moves_back_then(
+    places: tuple[Path, Path],
+) -> None:
+    file = new_file(places, b"new")
+    file.released(True)
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    assert where(places) == "dirty"
+    file.stored(snapshot, make_attr(3))
+    assert where(places) == "clean"
+
+
+def test_the_last_close_closes_the_descriptor(places: tuple[Path, Path]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    file = remote_file(places, b"hello")
+    file.opened(False)
+    file.opened(True)
+    file.read(1, 0)
+    file.write(b"J", 0)
+    file.released(True)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    file.released(False)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_fill_never_undoes_a_local_change(places: tuple[Path, Path]) -> None:
+    file = CachedFile(*places, "f", make_attr(5))
+    file.opened(True)
+    file.truncate(0)
+    file.write(b"mine", 0)
+    file.fill(b"cluster", make_attr(7))
+    assert file.read(100, 0) == b"mine"
+
+
+def test_a_second_fill_changes_nothing(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"one")
+    file.fill(b"other", make_attr(5))
+    file.opened(False)
+    assert file.read(100, 0) == b"one"
+
+
+# -- bytes ---------------------------------------------------------------------------------------
+
+
+def test_reads_see_writes_at_once(places: tuple[Path, Path]) -> None:
+    file = new_file(places)
+    file.write(b"world", 6)
+    file.write(b"hello ", 0)
+    assert file.read(100, 0) == b"hello world"
+    assert file.attr.size == 11
+
+
+def test_a_hole_reads_as_zeros(places: tuple[Path, Path]) -> None:
+    file = new_file(places)
+    file.write(b"x", 3)
+    assert file.read(100, 0) == b"\0\0\0x"
+
+
+def test_appends_of_many_threads_are_all_whole(places: tuple[Path, Path]) -> None:
+    file = new_file(places)
+    lines = [f"{number:04}\n".encode() for number in range(8)]
+    together(8, lambda number: [file.write(lines[number], None) for _ in range(200)])
+    found = file.read(1 << 20, 0).splitlines(keepends=True)
+    assert sorted(found) == sorted(lines * 200)
+
+
+@pytest.mark.parametrize("size", [0, 2, 9])
+def test_truncate_cuts_and_extends(places: tuple[Path, Path], size: int) -> None:
+    file = remote_file(places, b"hello")
+    file.opened(True)
+    file.truncate(size)
+    assert file.attr.size == size
+    assert file.read(100, 0) == b"hello\0\0\0\0"[:size]
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    assert len(snapshot.data) == size
+
+
+def test_truncate_to_nothing_needs_no_content(places: tuple[Path, Path]) -> None:
+    file = CachedFile(*places, "f", make_attr(10**12))
+    file.opened(True)
+    file.truncate(0)
+    assert (file.complete, file.attr.size, file.state) == (True, 0, State.DIRTY)
+
+
+def test_a_write_that_fails_leaves_the_size_true(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = new_file(places, b"hello")
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="full"):
+            file.write(b"x", 100)
+    assert file.attr.size == 5
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    assert snapshot.data == b"hello"
+
+
+def test_a_copy_that_lost_bytes_is_not_stored(places: tuple[Path, Path]) -> None:
+    file = new_file(places, b"hello")
+    os.truncate(places[1] / "f", 2)
+    with pytest.raises(OSError, match="lost bytes") as info:
+        file.begin_store()
+    assert info.value.errno == errno.EIO
+    assert file.state is State.DIRTY
+
+
+# -- generations ---------------------------------------------------------------------------------
+
+
+def test_a_write_during_a_store_leaves_the_file_dirty(places: tuple[Path, Path]) -> None:
+    file = new_file(places, b"one")
+    first = file.begin_store()
+    assert first is not None
+    file.write(b"two", 0)
+    assert not file.stored(first, make_attr(3))
+    assert file.state is State.DIRTY
+    second = file.begin_store()
+    assert second is not None
+    assert second.data == b"two"
+    assert second.base == make_attr(3)
+    assert file.stored(second, make_attr(3))
+    assert file.state is State.CLEAN
+
+
+def test_what_a_store_carries_does_not_change_under_it(places: tuple[Path, Path]) -> None:
+    file = new_file(places, b"one")
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    file.write(b"two", 0)
+    assert snapshot.data == b"one"
+
+
+@pytest.mark.parametrize("what", ["mode", "times"])
+def test_attributes_set_during_a_store_are_stored_too(
+    places: tuple[Path, Path], what: str
+) -> None:
+    file = new_file(places, b"one")
+    first = file.begin_store()
+    assert first is not None
+    if what == "mode":
+        file.set_mode(0o600)
+    else:
+        file.set_times(None, 7 * SECOND)
+    assert not file.stored(first, make_attr(3))
+    second = file.begin_store()
+    assert second is not None
+    assert (second.mode, second.mtime_ns)[what == "times"] == (0o600, 7 * SECOND)[what == "times"]
+
+
+def test_a_failed_store_leaves_the_file_dirty(places: tuple[Path, Path]) -> None:
+    file = new_file(places, b"one")
+    file.begin_store()
+    file.store_failed()
+    assert file.state is State.DIRTY
+    assert file.begin_store() is not None
+
+
+def test_after_a_store_own_times_stay_and_the_remote_mode_shows(
+    places: tuple[Path, Path],
+) -> None:
+    file = new_file(places, b"one", mode=0o664)
+    mtime_ns = file.attr.mtime_ns
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    assert snapshot.mode == 0o664
+    file.stored(snapshot, make_attr(3, mode=0o640, mtime_ns=9 * SECOND))
+    assert (file.attr.mode, file.attr.mtime_ns) == (0o640, mtime_ns)
+    assert file.base == make_attr(3, mode=0o640, mtime_ns=9 * SECOND)
+
+
+def test_a_write_after_utimens_wins(places: tuple[Path, Path]) -> None:
+    file = new_file(places, b"one")
+    file.set_times(5 * SECOND, 7 * SECOND)
+    assert (file.attr.atime_ns, file.attr.mtime_ns) == (5 * SECOND, 7 * SECOND)
+    file.write(b"x", 0)
+    assert file.attr.mtime_ns > 7 * SECOND
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    assert snapshot.mtime_ns is None
+
+
+def test_a_renamed_new_file_goes_over_another_base(places: tuple[Path, Path]) -> None:
+    file = new_file(places, b"one", mode=0o600)
+    base = make_attr(99, mode=0o644)
+    file.rebase(base, inode=42)
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    assert (snapshot.base, snapshot.mode, file.attr.inode) == (base, 0o600, 42)
+
+
+# -- which version -------------------------------------------------------------------------------
+
+
+def test_a_copy_knows_its_version(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    assert file.describes(make_attr(5))
+    assert not file.describes(make_attr(6))
+    assert not file.describes(make_attr(5, mtime_ns=1))
+    assert not file.describes(make_attr(5, ino=7))
+
+
+def test_across_sources_size_and_second_decide(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    listed = make_attr(5, source=Source.LS, listed="2023-11-14T23:13:20")
+    assert file.describes(listed)
+    assert not file.describes(replace(listed, mtime_ns=listed.mtime_ns + SECOND))
+
+
+def test_a_new_file_is_no_remote_version(places: tuple[Path, Path]) -> None:
+    assert not new_file(places, b"hello").describes(make_attr(5))
+
+
+# -- the end -------------------------------------------------------------------------------------
+
+
+def test_open_handles_go_on_reading_what_was_discarded(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    file.opened(False)
+    file.discard()
+    assert where(places) == ""
+    assert file.read(9, 0) == b"hello"
+    file.released(False)
+
+
+def test_discarding_an_open_file_that_holds_nothing_yet(places: tuple[Path, Path]) -> None:
+    file = CachedFile(*places, "f", make_attr(5))
+    file.opened(False)
+    file.discard()
+    file.released(False)
+
+
+def test_open_handles_go_on_writing_what_was_discarded(places: tuple[Path, Path]) -> None:
+    """As into any unlinked file; and nothing of it is left behind."""
+    file = remote_file(places, b"hello")
+    file.opened(True)
+    file.discard()
+    file.write(b"J", 0)
+    assert file.read(9, 0) == b"Jello"
+    file.released(True)
+    assert where(places) == ""
+
+
+def test_a_discarded_dirty_file_leaves_nothing(places: tuple[Path, Path]) -> None:
+    file = new_file(places, b"hello")
+    file.discard()
+    assert file.read(9, 0) == b"hello"
+    assert file.begin_store() is None
+    file.released(True)
+    assert where(places) == ""
+
+
+def test_a_store_that_lands_after_the_discard_brings_nothing_back(
+    places: tuple[Path, Path],
+) -> None:
+    file = new_file(places, b"hello")
+    file.released(True)
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    file.discard()
+    file.stored(snapshot, make_attr(5))
+    assert where(places) == ""
+
+
+def test_only_clean_closed_copies_are_forgotten(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    file.opened(False)
+    file.forget_bytes()
+    assert file.complete
+    file.released(False)
+    file.forget_bytes()
+    assert (file.complete, where(places)) == (False, "")
+    file.fill(b"again", make_attr(5))
+    file.opened(True)
+    assert file.read(9, 0) == b"again"
+    file.write(b"A", 0)
+    file.released(True)
+    file.forget_bytes()
+    assert file.complete
+
+
+def test_a_disk_that_fills_up_in_the_move_keeps_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store has landed; that its bytes can't go back to the cache is no failure of the store."""
+    clean, dirty = tmp_path / "clean", tmp_path / "dirty"
+    clean.mkdir()
+    dirty.mkdir()
+    file = new_file((clean, dirty), b"hello")
+    file.released(True)
+    snapshot = file.begin_store()
+    assert snapshot is not None
+
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        file.stored(snapshot, make_attr(5))
+    file.opened(False)
+    assert file.read(9, 0) == b"hello"
+
+
+def test_sync_is_for_any_state(places: tuple[Path, Path]) -> None:
+    file = remote_file(places, b"hello")
+    file.sync()
+    file.opened(True)
+    file.write(b"J", 0)
+    file.sync()
+    file.released(True)
+    file.sync()
+    assert (places[1] / "f").read_bytes() == b"Jello"

@@ -1,0 +1,163 @@
+"""The local copies of a mount: room, eviction, and what is never evicted."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.content import ContentCache
+
+from .tools import make_attr, together
+
+KIB = 1024
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "cache", tmp_path / "state"
+
+
+def make_cache(places: tuple[Path, Path], limit: int = 10 * KIB) -> ContentCache:
+    return ContentCache(*places, limit)
+
+
+def fetched(cache: ContentCache, size: int = KIB) -> CachedFile:
+    file = cache.new(make_attr(size))
+    file.fill(bytes(size), make_attr(size))
+    return file
+
+
+def evicted(files: list[CachedFile]) -> list[int]:
+    return [number for number, file in enumerate(files) if not file.complete]
+
+
+def test_the_least_recently_used_clean_copies_go_first(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    files = [fetched(cache) for _ in range(10)]
+    cache.used(files[0])
+    cache.make_room(2 * KIB)
+    assert evicted(files) == [1, 2]
+
+
+def test_what_fits_evicts_nothing(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    files = [fetched(cache) for _ in range(9)]
+    cache.make_room(KIB)
+    assert evicted(files) == []
+
+
+def test_open_and_dirty_copies_are_never_evicted(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    files = [fetched(cache) for _ in range(10)]
+    files[0].opened(False)
+    files[1].opened(True)
+    files[1].write(b"x", 0)
+    files[1].released(True)
+    files[2].opened(True)
+    files[2].write(b"x", 0)
+    files[2].released(True)
+    files[2].begin_store()
+    cache.make_room(100 * KIB)
+    assert evicted(files) == list(range(3, 10))
+
+
+def test_an_evicted_copy_can_be_fetched_again(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    file = fetched(cache)
+    cache.make_room(10 * KIB)
+    assert file.disk_bytes == 0
+    file.fill(b"again", make_attr(5))
+    file.opened(False)
+    assert file.read(9, 0) == b"again"
+
+
+def test_a_dropped_copy_is_gone_from_disk_and_account(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    file = fetched(cache, 10 * KIB)
+    other = fetched(cache)
+    cache.drop(file)
+    cache.make_room(9 * KIB)
+    assert other.complete
+    assert len(list((places[0] / "files").iterdir())) == 1
+
+
+def test_only_this_user_gets_at_the_bytes(places: tuple[Path, Path]) -> None:
+    make_cache(places)
+    for place in places:
+        assert os.stat(place / "files").st_mode & 0o077 == 0
+
+
+def test_directories_that_others_can_read_are_closed(places: tuple[Path, Path]) -> None:
+    for place in places:
+        (place / "files").mkdir(parents=True)
+        (place / "files").chmod(0o755)
+    make_cache(places)
+    for place in places:
+        assert os.stat(place / "files").st_mode & 0o077 == 0
+
+
+def test_clean_copies_of_an_earlier_mount_go_and_dirty_ones_stay(
+    places: tuple[Path, Path],
+) -> None:
+    cache = make_cache(places)
+    fetched(cache)
+    dirty = cache.new(make_attr())
+    dirty.opened(True)
+    dirty.create(0o644)
+    dirty.write(b"unstored", 0)
+    dirty.released(True)
+    make_cache(places)
+    assert list((places[0] / "files").iterdir()) == []
+    assert [each.read_bytes() for each in (places[1] / "files").iterdir()] == [b"unstored"]
+
+
+@pytest.mark.parametrize("full", ["state", "cache"])
+def test_a_full_disk_is_told_before_bytes_are_taken(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    cache = make_cache(places)
+    real = os.statvfs
+
+    def statvfs(path: Any) -> Any:
+        if full in Path(os.fspath(path)).parts:
+            return SimpleNamespace(f_bavail=1, f_frsize=4096)
+        return real(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    with pytest.raises(OSError, match=f"--{full}-dir") as info:
+        cache.make_room(KIB)
+    assert info.value.errno == errno.ENOSPC
+
+
+def test_making_room_stays_quick_with_many_copies(places: tuple[Path, Path]) -> None:
+    """`grep -r` over a large tree asks for room before each of its files."""
+    cache = make_cache(places, 1 << 40)
+    for _ in range(5000):
+        cache.new(make_attr())
+    before = os.times()
+    for _ in range(200):
+        cache.make_room(KIB)
+    spent = os.times().user - before.user
+    assert spent / 200 < 0.001, f"{spent / 200 * 1000:.1f} ms each"
+
+
+def test_many_threads_share_the_room(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places, 20 * KIB)
+
+    def work(number: int) -> int:
+        for _ in range(50):
+            cache.make_room(KIB)
+            file = fetched(cache)
+            cache.used(file)
+        return number
+
+    assert together(6, work) == list(range(6))
+    cache.make_room(0)
+    kept = sum(each.stat().st_size for each in (places[0] / "files").iterdir())
+    assert kept <= 20 * KIB

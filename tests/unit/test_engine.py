@@ -1,0 +1,448 @@
+"""Which way each file goes to and from the cluster, and how it is proven to have arrived."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from firecrestfs.api import TypedClient
+from firecrestfs.emulator import Emulator
+from firecrestfs.errors import ConflictError, is_transient
+from firecrestfs.model import Attr, StoreItem
+from firecrestfs.transfer.engine import TransferEngine
+
+from .tools import SECOND, Remote
+
+Counts = dict[str, int]
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def counts(emulator: Emulator) -> Counts:
+    """Return how often each endpoint was asked, and start anew."""
+    found: Counts = {}
+    for each in emulator.requests.clear():
+        if not each.is_token:
+            found[each.endpoint] = found.get(each.endpoint, 0) + 1
+    return found
+
+
+def store(engine: TransferEngine, path: str, data: bytes, **options: Any) -> Attr:
+    """Store one file; raise where that failed."""
+    result = engine.store([StoreItem(1, path, data, **options)])[1]
+    if isinstance(result, OSError):
+        raise result
+    return result
+
+
+def existing(client: TypedClient, there: Remote, data: bytes = b"base", mode: int = 0o644) -> Attr:
+    """Make a file on the cluster; return its attributes as the mount knows them."""
+    (there.local / "f").write_bytes(data)
+    (there.local / "f").chmod(mode)
+    os.utime(there.local / "f", ns=(SECOND, 1_700_000_000 * SECOND))
+    return client.stat("cluster", there / "f")
+
+
+def mode_of(there: Remote, name: str = "f") -> int:
+    return (there.local / name).stat().st_mode & 0o7777
+
+
+# -- fetching ------------------------------------------------------------------------------------
+
+
+def test_a_small_file_is_one_request(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    attr = existing(client, there, bytes(range(256)))
+    counts(emulator)
+    assert engine.fetch(there / "f", attr) == bytes(range(256))
+    assert counts(emulator) == {"ops/download": 1}
+
+
+def test_an_empty_file_is_none(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    attr = existing(client, there, b"")
+    counts(emulator)
+    assert engine.fetch(there / "f", attr) == b""
+    assert counts(emulator) == {}
+
+
+def test_a_file_over_the_limit_is_refused_without_a_request(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    limit = client.system("cluster").limits.download
+    attr = existing(client, there, bytes(limit + 1))
+    counts(emulator)
+    with pytest.raises(OSError, match=f"{limit + 1:,}") as info:
+        engine.fetch(there / "f", attr)
+    assert info.value.errno == errno.EFBIG
+    assert counts(emulator) == {}
+    assert len(engine.fetch(there / "f", existing(client, there, bytes(limit)))) == limit
+
+
+# -- storing one file ----------------------------------------------------------------------------
+
+
+def test_a_new_file_is_one_upload(
+    engine: TransferEngine, there: Remote, emulator: Emulator
+) -> None:
+    attr = store(engine, there / "f", b"hello", mode=0o644)
+    assert (there.local / "f").read_bytes() == b"hello"
+    assert (attr.size, attr.mode) == (5, 0o644)
+    assert counts(emulator) == {"ops/stat": 2, "ops/upload": 1}
+
+
+def test_an_overwrite_goes_in_place(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    base = existing(client, there, mode=0o600)
+    os.link(there.local / "f", there.local / "other")
+    base = client.stat("cluster", there / "f")
+    counts(emulator)
+    attr = store(engine, there / "f", b"new content", base=base)
+    assert (attr.ino, attr.mode, attr.nlink) == (base.ino, 0o600, 2)
+    assert (there.local / "other").read_bytes() == b"new content"
+    assert counts(emulator) == {"ops/stat": 2, "ops/upload": 1}
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o700])
+def test_a_strict_mode_is_never_open_for_a_moment(
+    engine: TransferEngine, there: Remote, emulator: Emulator, mode: int
+) -> None:
+    attr = store(engine, there / "f", b"secret", mode=mode)
+    assert attr.mode == mode == mode_of(there)
+    found = counts(emulator)
+    assert found["ops/extract"] == 1
+    assert "ops/chmod" not in found
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o664, 0o666, 0o4755])
+def test_a_wider_mode_is_given_after_the_upload(
+    engine: TransferEngine, there: Remote, emulator: Emulator, mode: int
+) -> None:
+    attr = store(engine, there / "f", b"hello", mode=mode)
+    assert attr.mode == mode == mode_of(there)
+    assert "ops/extract" not in counts(emulator)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello"])
+def test_a_time_lands_to_the_nanosecond(
+    engine: TransferEngine, there: Remote, data: bytes
+) -> None:
+    mtime_ns = 1_500_000_000 * SECOND + 987_654_321
+    store(engine, there / "f", data, mode=0o644, mtime_ns=mtime_ns)
+    assert (there.local / "f").stat().st_mtime_ns == mtime_ns
+
+
+def test_an_empty_file_is_no_empty_upload(
+    engine: TransferEngine, there: Remote, emulator: Emulator
+) -> None:
+    assert store(engine, there / "f", b"", mode=0o644).size == 0
+    assert counts(emulator)["ops/extract"] == 1
+
+
+@pytest.mark.parametrize("name", ['say "hi"', "two\nlines", "back\\slash", "ü", "-rf", " "])
+def test_odd_names_land(engine: TransferEngine, there: Remote, name: str) -> None:
+    store(engine, there / name, b"x", mode=0o644)
+    assert there.names() == [name]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o755, 0o664])
+@pytest.mark.parametrize("data", [b"", b"new"])
+def test_an_overwrite_with_a_time_keeps_the_mode(
+    engine: TransferEngine, client: TypedClient, there: Remote, mode: int, data: bytes
+) -> None:
+    """`cp -p` onto a private file, or `: > file`, must not open it to the world."""
+    base = existing(client, there, mode=mode)
+    attr = store(engine, there / "f", data, base=base, mtime_ns=1_600_000_000 * SECOND)
+    assert (there.local / "f").read_bytes() == data
+    assert attr.mode == mode == mode_of(there)
+
+
+def test_emptying_keeps_the_mode(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    base = existing(client, there, mode=0o600)
+    store(engine, there / "f", b"", base=base)
+    assert mode_of(there) == 0o600
+
+
+def test_emptying_a_file_with_two_names_empties_both(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    existing(client, there)
+    os.link(there.local / "f", there.local / "other")
+    store(engine, there / "f", b"", base=client.stat("cluster", there / "f"))
+    assert (there.local / "f").read_bytes() == b""
+    assert (there.local / "other").read_bytes() == b""
+
+
+def test_a_private_file_that_was_removed_meanwhile_comes_back_private(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    base = existing(client, there, mode=0o600)
+    (there.local / "f").unlink()
+    store(engine, there / "f", b"edited", base=base)
+    assert mode_of(there) == 0o600
+
+
+def test_a_file_over_the_limit_stays_here(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    limit = client.system("cluster").limits.upload
+    with pytest.raises(OSError, match=f"{limit:,}") as info:
+        store(engine, there / "f", bytes(limit + 1))
+    assert info.value.errno == errno.EFBIG
+    assert not is_transient(info.value)
+    assert counts(emulator) == {}
+
+
+def test_the_size_is_proven(
+    engine: TransferEngine, there: Remote, client: TypedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upload(system: str, directory: str, name: str, data: bytes) -> None:
+        (there.local / name).write_bytes(data[:2])
+
+    monkeypatch.setattr(client, "upload", upload)
+    with pytest.raises(OSError, match="2 bytes of 5") as info:
+        store(engine, there / "f", b"hello", mode=0o644)
+    assert info.value.errno == errno.EIO
+
+
+def test_a_full_cluster_is_told(
+    engine: TransferEngine, there: Remote, emulator: Emulator
+) -> None:
+    emulator.knobs.put("disk_full", True)
+    with pytest.raises(OSError) as info:
+        store(engine, there / "f", b"hello", mode=0o644)
+    assert info.value.errno == errno.ENOSPC
+
+
+# -- conflicts -----------------------------------------------------------------------------------
+
+
+def conflict(engine: TransferEngine, there: Remote, base: Attr | None, data: bytes) -> str:
+    """Store over what someone else wrote; return the name of the copy."""
+    with pytest.raises(ConflictError) as info:
+        store(engine, there / "f", data, base=base)
+    copy = info.value.landed_as.rpartition("/")[2]
+    assert copy.startswith("f.conflict-")
+    assert copy in str(info.value.strerror)
+    assert (there.local / copy).read_bytes() == data
+    assert info.value.attr.size == len(data)
+    return copy
+
+
+@pytest.mark.parametrize("data", [b"mine", b""])
+def test_a_change_by_someone_else_keeps_both(
+    engine: TransferEngine, client: TypedClient, there: Remote, data: bytes
+) -> None:
+    base = existing(client, there)
+    (there.local / "f").write_text("theirs!")
+    conflict(engine, there, base, data)
+    assert (there.local / "f").read_text() == "theirs!"
+
+
+def test_a_name_that_someone_else_took_keeps_both(
+    engine: TransferEngine, there: Remote
+) -> None:
+    (there.local / "f").write_text("theirs")
+    conflict(engine, there, None, b"mine")
+    assert (there.local / "f").read_text() == "theirs"
+
+
+def test_a_conflict_copy_is_as_private_as_the_file(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    base = existing(client, there, mode=0o600)
+    (there.local / "f").write_text("theirs!")
+    assert mode_of(there, conflict(engine, there, base, b"mine")) == 0o600
+
+
+def test_a_listing_is_compared_with_a_listing(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    existing(client, there)
+    base = {each.name: each.attr for each in client.list("cluster", there.path)}["f"]
+    assert store(engine, there / "f", b"mine", base=base).size == 4
+
+
+def test_a_torn_upload_of_ours_is_no_conflict(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    base = existing(client, there)
+    os.truncate(there.local / "f", 0)
+    assert store(engine, there / "f", b"mine", base=base).size == 4
+
+
+@pytest.mark.parametrize("kept", [1, 5, 9])
+def test_a_prefix_of_ours_is_no_conflict(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator, kept: int
+) -> None:
+    """The upload was cut (or its answer lost): the cluster has our own bytes, not another's."""
+    base = existing(client, there)
+    emulator.faults.add("drop", "ops/upload", count=3)
+    with pytest.raises(OSError):
+        store(engine, there / "f", b"my change", base=base)
+    emulator.faults.clear()
+    (there.local / "f").write_bytes(b"my change"[:kept])
+    store(engine, there / "f", b"my change", base=base)
+    assert there.names() == ["f"]
+    assert (there.local / "f").read_bytes() == b"my change"
+
+
+@pytest.mark.parametrize("fault", ["lost_answer", "late_status"])
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("data", [b"mine", b""])
+def test_a_lost_answer_is_no_conflict(
+    engine: TransferEngine,
+    client: TypedClient,
+    there: Remote,
+    emulator: Emulator,
+    new: bool,
+    fault: str,
+    data: bytes,
+) -> None:
+    base = None if new else existing(client, there)
+    for endpoint in ("ops/upload", "ops/extract"):
+        emulator.faults.add(fault, endpoint, status=504, count=1)
+    for _ in range(4):
+        result = engine.store([StoreItem(1, there / "f", data, mode=0o644, base=base)])[1]
+        if isinstance(result, Attr):
+            break
+    assert isinstance(result, Attr), result
+    assert there.names() == ["f"]
+    assert (there.local / "f").read_bytes() == data
+
+
+# -- many files ----------------------------------------------------------------------------------
+
+
+def items(there: Remote, number: int, size: int = 100, **options: Any) -> list[StoreItem]:
+    return [
+        StoreItem(each, there / f"f{each}", bytes([each % 256]) * size, **options)
+        for each in range(number)
+    ]
+
+
+def landed(engine: TransferEngine, there: Remote, batch: list[StoreItem]) -> None:
+    """Store *batch*, again where it is told to, and see that each file is there once, whole."""
+    results = engine.store(batch)
+    for _ in range(3):
+        again = [item for item in batch if isinstance(results[item.key], OSError)]
+        if again:
+            results |= engine.store(again)
+    failed = [each for each in results.values() if isinstance(each, OSError)]
+    assert failed == []
+    assert there.names() == sorted(item.path.rpartition("/")[2] for item in batch)
+    for item in batch:
+        assert (there.local / item.path.rpartition("/")[2]).read_bytes() == item.data
+
+
+def test_new_files_of_a_directory_go_in_one_archive(
+    engine: TransferEngine, there: Remote, emulator: Emulator
+) -> None:
+    landed(engine, there, items(there, 15, mode=0o644))
+    found = counts(emulator)
+    assert found.pop("ops/upload") == found.pop("ops/extract") == 1
+    assert sum(found.values()) <= 4
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o755, 0o664, 0o666])
+def test_modes_in_an_archive_cost_no_request_each(
+    engine: TransferEngine, there: Remote, emulator: Emulator, mode: int
+) -> None:
+    """Half of all desktops have the umask 002."""
+    landed(engine, there, items(there, 15, mode=mode))
+    assert mode_of(there, "f0") == mode
+    assert sum(counts(emulator).values()) <= 8
+
+
+def test_archives_are_cut_to_what_one_upload_carries(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    limit = client.system("cluster").limits.upload
+    batch = items(there, 12, limit // 5, mode=0o644)
+    landed(engine, there, batch)
+    assert 3 <= counts(emulator)["ops/upload"] <= 6
+
+
+def test_one_file_near_the_limit_does_not_unbundle_the_others(
+    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    limit = client.system("cluster").limits.upload
+    batch = items(there, 15, mode=0o644)
+    batch.append(StoreItem(99, there / "large", bytes(limit), mode=0o644))
+    landed(engine, there, batch)
+    assert counts(emulator)["ops/upload"] <= 3
+
+
+def test_directories_are_apart(engine: TransferEngine, there: Remote) -> None:
+    for name in ("a", "b"):
+        (there.local / name).mkdir()
+    batch = [
+        StoreItem(each, there / f"{'ab'[each % 2]}/f{each}", b"x", mode=0o644)
+        for each in range(10)
+    ]
+    results = engine.store(batch)
+    assert all(isinstance(each, Attr) for each in results.values())
+    assert sorted(os.listdir(there.local / "a")) == [f"f{each}" for each in range(0, 10, 2)]
+
+
+def test_one_refusal_costs_the_others_nothing(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    limit = client.system("cluster").limits.upload
+    batch = items(there, 4, mode=0o644)
+    batch[2] = StoreItem(2, there / "f2", bytes(limit + 1))
+    results = engine.store(batch)
+    assert [key for key, each in results.items() if isinstance(each, OSError)] == [2]
+    assert there.names() == ["f0", "f1", "f3"]
+
+
+def test_a_name_taken_meanwhile_is_a_conflict_in_a_batch_too(
+    engine: TransferEngine, there: Remote
+) -> None:
+    (there.local / "f1").write_text("theirs")
+    results = engine.store(items(there, 5, mode=0o644))
+    assert isinstance(results[1], ConflictError)
+    assert (there.local / "f1").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("fault", "endpoint", "after"),
+    [
+        ("lost_answer", "ops/upload", 0),
+        ("lost_answer", "ops/extract", 0),
+        ("late_status", "ops/extract", 0),
+        ("status", "ops/extract", 0),
+        ("status", "ops/ls", 1),
+        ("drop", "ops/ls", 1),
+        ("status", "ops/upload", 1),
+        ("status", "ops/extract", 1),
+        ("lost_answer", "ops/extract", 1),
+    ],
+)
+def test_trouble_in_the_middle_makes_no_conflict_copies(
+    engine: TransferEngine,
+    client: TypedClient,
+    there: Remote,
+    emulator: Emulator,
+    fault: str,
+    endpoint: str,
+    after: int,
+) -> None:
+    """What landed before is ours: storing it again must not find a stranger's file there."""
+    limit = client.system("cluster").limits.upload
+    emulator.faults.add(fault, endpoint, status=500, after=after, count=1)
+    landed(engine, there, items(there, 6, limit // 5, mode=0o644))
