@@ -72,7 +72,7 @@ class Machine:
             self.stand_in(name, f'echo "{name} $*" >>"{self.log}"')
 
     def give_fuse(self) -> None:
-        self.give("fusermount3")
+        self.give("fusermount3", "file", "bzip2", "xz", "pgrep")
         self.stand_in("ldconfig", "echo libfuse3.so.3; echo libfuse.so.2")
 
     def give_venv(self, extras: str) -> None:
@@ -134,14 +134,14 @@ def test_without_an_administrator_the_command_is_printed(machine: Machine) -> No
     assert done.returncode == 1
     assert (
         "  apt-get update && apt-get install -y --no-install-recommends --no-remove"
-        " fuse3 libfuse2t64 python3 python3-venv\n"
+        " bzip2 file fuse3 libfuse2t64 procps python3 python3-venv xz-utils\n"
     ) in done.stderr
     assert machine.called() == ["apt-cache show libfuse2t64"]
 
 
 def test_what_is_missing_is_named_and_installed(machine: Machine) -> None:
     machine.give_venv("dev")
-    machine.give("apt-get")
+    machine.give("apt-get", "file", "bzip2", "xz", "pgrep")
     machine.stand_in("apt-cache", "false")
     after = machine.log.with_name("fusermount3")
     machine.stand_in("ldconfig", f'[ ! -e "{after}" ] || echo libfuse3.so.4 libfuse.so.2')
