@@ -148,6 +148,17 @@ def test_refused_submissions(job: dict[str, str], words: str, client: Client) ->
     assert words in response.json()["message"]
 
 
+def test_where_jobs_cannot_run_they_fail_and_say_why(
+    emulator: Emulator, client: Client, home: Path
+) -> None:
+    (emulator.root / ".jobroot").rmdir()
+    job = client.submit("true")
+    status = client.wait(job)["status"]
+    assert (status["state"], status["exitCode"]) == ("FAILED", 1)
+    assert "jobs can't run on this machine: mount" in output(home, job)
+    assert "jobs can't run" in emulator.cluster.job_obstacle()
+
+
 def test_values_of_env_end_at_a_comma(client: Client, home: Path) -> None:
     job = client.submit("echo $A-$B", env={"A": "1,2", "B": "x y"})
     client.wait(job)

