@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 from ..errors import FirecrestException
 from . import shapes
 from .auth import TokenSource, bearer_of
-from .decode import limits_of
+from .decode import limits_of, pick
 from .faults import refusal
 from .jobcalls import JobCalls
 from .names import checked_path
 from .session import ApiSession, Request
 from .tokens import user_of
-from .v2 import ServerV2, pick
+from .v2 import ServerV2
 
 #: A local file: its name, or an open binary stream.
 Local = str | os.PathLike[str] | BinaryIO

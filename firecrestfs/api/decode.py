@@ -7,14 +7,33 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ..model import Attr, Job, Kind, Limits, RemoteRoot, Source, System, UserInfo
 from .names import candidates
-from .v2 import pick
 
 _DEFAULT_LIMIT = 5 * 1024 * 1024
 _NS = 1_000_000_000
+
+
+def pick(found: Any, name: str, default: Any = None) -> Any:
+    """Return the value of camelCase key *name* in either spelling, or *default*.
+
+    2.x answers mix camelCase and snake_case, and did so differently in each version.
+    """
+    if not isinstance(found, Mapping):
+        return default
+    value = found.get(name)
+    if value is None:
+        value = found.get(_snake(name))
+    return default if value is None else value
+
+
+@lru_cache
+def _snake(name: str) -> str:
+    return re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
 
 
 # -- systems and users -----------------------------------------------------------------------

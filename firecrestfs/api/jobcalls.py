@@ -11,10 +11,10 @@ from typing import Any
 from ..errors import FirecrestException
 from ..model import Job
 from . import shapes
-from .decode import job_of, system_of
+from .decode import job_of, pick, system_of
 from .names import checked_path, parent_and_name
 from .submission import job_body
-from .v2 import ServerV2, pick
+from .v2 import ServerV2
 
 
 class JobCalls:

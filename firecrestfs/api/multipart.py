@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from .faults import refusal
 from .names import upload_name
+from .transport import GaveUp
 
 
 class Multipart:
@@ -47,7 +48,7 @@ class _Parts:
         return self._length
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next piece; it may be shorter than *size*. Raises EIO if the file shrank."""
+        """Return the next piece; it may be shorter than *size*. EIO if the file has shrunk."""
         if self._head:
             piece, self._head = self._head, b""
             return piece
@@ -60,6 +61,6 @@ class _Parts:
         wanted = self._left if size < 0 else min(size, self._left)
         piece = self._file.read(wanted)
         if not piece:
-            raise refusal(errno.EIO, "the local file became shorter while it was sent")
+            raise GaveUp(refusal(errno.EIO, "the local file became shorter while it was sent"))
         self._left -= len(piece)
         return piece

@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from ..model import Job
-from .decode import system_of
+from .decode import pick, system_of
 from .faults import refusal
-from .v2 import pick
 
 _ENTRY = {"linkTarget": "link_target", "lastModified": "last_modified"}
 NODE = {

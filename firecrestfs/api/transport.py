@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import requests
 
 from ..errors import FirecrestException
+from .fault_tools import quote
 from .faults import Unreachable, refusal
 
 
@@ -133,5 +134,7 @@ def _reason(exc: BaseException) -> str:
     parts = [p for p in _chain(exc) if isinstance(p, OSError) and p.strerror]
     if parts:
         return str(parts[-1].strerror)
+    if type(exc) is OSError:
+        return quote(str(exc))
     word = type(list(_chain(exc))[-1]).__name__
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", word).lower()

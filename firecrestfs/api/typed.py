@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..errors import FirecrestException
 from ..model import Job, Kind
-from .decode import job_of
+from .decode import job_of, pick
 from .faults import (
     Exists,
     IsADirectory,
@@ -22,7 +22,6 @@ from .faults import (
 from .names import candidates, checked_path, checked_text, parent_and_name
 from .reading import Reader
 from .submission import job_body
-from .v2 import pick
 
 
 class TypedClient(Reader):

@@ -2,8 +2,8 @@
 
 Every method takes the system first, checks what it sends before it sends it (see `names`), and
 returns the decoded JSON of the answer, unwrapped from its outermost key. Raises
-`FirecrestException` only; thread-safe. Answers of all 2.x versions are understood: use `pick` for
-keys whose spelling changed.
+`FirecrestException` only; thread-safe. Answers of all 2.x versions are understood: use
+`decode.pick` for keys whose spelling changed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,6 @@ from .session import Answer, ApiSession, Body, Request
 _DIGEST_LINE = re.compile(r'"message": ?"Invalid output: (?:\\\\)?([0-9a-f]{64}) ')
 #: The slowest line that a direct transfer is given time for, in bytes per second.
 _SLOWEST = 32 * 1024
-
-
-def pick(found: Any, name: str, default: Any = None) -> Any:
-    """Return the value of camelCase key *name* in either spelling, or *default*.
-
-    2.x answers mix camelCase and snake_case, and did so differently in each version.
-    """
-    if not isinstance(found, Mapping):
-        return default
-    snake = re.sub(r"([A-Z])", lambda m: "_" + m[1].lower(), name)
-    for key in (name, snake):
-        if found.get(key) is not None:
-            return found[key]
-    return default
 
 
 class ServerV2:

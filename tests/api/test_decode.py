@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from firecrestfs.api import decode
-from firecrestfs.api.v2 import pick
+from firecrestfs.api.decode import pick
 from firecrestfs.model import Kind, Source
 
 MAX = 5 * 1024 * 1024

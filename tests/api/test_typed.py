@@ -671,6 +671,18 @@ def test_upload_from_a_file(client: Firecrest, home: Home, tmp_path: Path) -> No
     assert (home[1] / "f").read_bytes() == data
 
 
+def test_a_local_file_that_shrinks_while_it_is_sent(client: Firecrest, home: Home) -> None:
+    class Shrinking(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(size) if self.tell() < 50_000 else b""
+
+    (home[1] / "f").write_bytes(b"precious")
+    server = client.server()
+    exc = refused(server.upload, S, home[0], "f", Shrinking(b"x" * 200_000), limit=5242880)
+    assert exc.errno == errno.EIO
+    assert (home[1] / "f").read_bytes() == b"precious"
+
+
 def test_upload_errors(typed: TypedClient, emu: Emulator, home: Home) -> None:
     path, local = home
     (local / "dir").mkdir()
