@@ -67,7 +67,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 @pytest.fixture
 def emulator(tmp_path: Path) -> Iterator[Emulator]:
-    settings = {"command_seconds": 0.3, "queue_seconds": 0}
+    settings = {"command_seconds": 0.5, "queue_seconds": 0}
     with Emulator(tmp_path / "root", settings=settings) as running:
         yield running
 
