@@ -249,15 +249,12 @@ def patient_session(*, trust_env: bool) -> requests.Session:
 def read_body(answer: requests.Response, limit: int) -> bytes:
     """Return the whole body of a streamed *answer*, decoded.
 
-    Raises ECONNRESET where it is shorter than announced, EFBIG where it is longer than *limit*.
+    To be used inside `transport_faults`. Raises ECONNRESET where it is shorter than announced, EFBIG
+    where it is longer than *limit*.
     """
-    raw = answer.raw
     parts: list[bytes] = []
     size = 0
-    while True:
-        part = raw.read1(_PIECE, decode_content=True) if hasattr(raw, "read1") else raw.read(1024)
-        if not part:
-            break
+    for part in answer.raw.stream(_PIECE, decode_content=True):
         parts.append(part)
         size += len(part)
         if size > limit:
@@ -270,4 +267,4 @@ def _check_length(answer: requests.Response) -> None:
     announced = answer.headers.get("Content-Length", "")
     if announced.isdecimal() and answer.raw.tell() < int(announced):
         text = f"the answer broke off after {answer.raw.tell()} of {announced} bytes"
-        raise Unreachable(errno.ECONNRESET, text, transient=True)
+        raise GaveUp(Unreachable(errno.ECONNRESET, text, transient=True))

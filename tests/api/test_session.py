@@ -225,6 +225,28 @@ def test_a_compressed_answer_counts_as_what_it_unpacks_to(server: ScriptedServer
     assert refused(lambda: get(api, limit=2_000_000)).errno == errno.EFBIG
 
 
+def chunked(*chunks: bytes, end: bool = True) -> Act:
+    def act(sock: Any) -> bool:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for chunk in chunks:
+            sock.sendall(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+        if end:
+            sock.sendall(b"0\r\n\r\n")
+        return end
+
+    return act
+
+
+def test_a_chunked_answer(server: ScriptedServer) -> None:
+    server.play(chunked(b"one", b"two" * 50_000), OK)
+    api = session(server)
+    assert get(api).body == b"one" + b"two" * 50_000
+    get(api)
+    assert server.seen[-1].connection == 1
+    server.play(chunked(b"one", end=False), OK)
+    assert get(api).json() == {"ok": True}
+
+
 def test_a_large_answer_comes_whole(server: ScriptedServer) -> None:
     body = bytes(range(256)) * 20_000
     server.play(reply(200, body))

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from firecrestfs.api import (
+    ApiSession,
     Exists,
     Firecrest,
     Inexact,
@@ -26,6 +27,7 @@ from firecrestfs.api import (
     NotADirectory,
     NotFound,
     PermissionRefused,
+    ServerV2,
     StaticToken,
     SystemUnknown,
     TooLarge,
@@ -671,16 +673,15 @@ def test_upload_from_a_file(client: Firecrest, home: Home, tmp_path: Path) -> No
     assert (home[1] / "f").read_bytes() == data
 
 
-def test_a_local_file_that_shrinks_while_it_is_sent(client: Firecrest, home: Home) -> None:
+def test_a_local_file_that_shrinks_while_it_is_sent(server: ScriptedServer) -> None:
     class Shrinking(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             return super().read(size) if self.tell() < 50_000 else b""
 
-    (home[1] / "f").write_bytes(b"precious")
-    server = client.server()
-    exc = refused(server.upload, S, home[0], "f", Shrinking(b"x" * 200_000), limit=5242880)
-    assert exc.errno == errno.EIO
-    assert (home[1] / "f").read_bytes() == b"precious"
+    upload = ServerV2(ApiSession(server.url, StaticToken("t"))).upload
+    exc = refused(upload, S, "/home/demo", "f", Shrinking(b"x" * 200_000), limit=5242880)
+    assert (exc.errno, exc.transient) == (errno.EIO, False)
+    assert "shorter" in str(exc)
 
 
 def test_upload_errors(typed: TypedClient, emu: Emulator, home: Home) -> None:
