@@ -249,8 +249,8 @@ def patient_session(*, trust_env: bool) -> requests.Session:
 def read_body(answer: requests.Response, limit: int) -> bytes:
     """Return the whole body of a streamed *answer*, decoded.
 
-    To be used inside `transport_faults`. Raises ECONNRESET where it is shorter than announced, EFBIG
-    where it is longer than *limit*.
+    To be used inside `transport_faults`. Raises ECONNRESET where it is shorter than announced,
+    EFBIG where it is longer than *limit*.
     """
     parts: list[bytes] = []
     size = 0
