@@ -88,7 +88,7 @@ def test_only_owners_set_attributes(identity: Identity) -> None:
 
 @pytest.mark.parametrize(
     ("file_uid", "dir_uid", "dir_mode"),
-    itertools.product([1000, 7], [1000, 7], [0o777, 0o1777, 0o555, 0o1755]),
+    list(itertools.product([1000, 7], [1000, 7], [0o777, 0o1777, 0o555, 0o1755])),
 )
 def test_taking_an_entry_out_of_a_directory(
     identity: Identity, file_uid: int, dir_uid: int, dir_mode: int
