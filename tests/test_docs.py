@@ -86,9 +86,7 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS, ids=lambda value: str(value))
 def test_every_option_is_in_the_readme(name: str, option: str) -> None:
-    row = next(
-        line for line in readme().splitlines() if line.startswith(f"| `firecrestfs {name}")
-    )
+    row = next(line for line in readme().splitlines() if line.startswith(f"| `firecrestfs {name}"))
     assert option in row
 
 

@@ -232,9 +232,7 @@ def test_what_a_store_carries_does_not_change_under_it(places: tuple[Path, Path]
 
 
 @pytest.mark.parametrize("what", ["mode", "times"])
-def test_attributes_set_during_a_store_are_stored_too(
-    places: tuple[Path, Path], what: str
-) -> None:
+def test_attributes_set_during_a_store_are_stored_too(places: tuple[Path, Path], what: str) -> None:
     file = new_file(places, b"one")
     first = file.begin_store()
     assert first is not None

@@ -120,9 +120,7 @@ def test_switches(sources: Sources, value: Any, meant: bool) -> None:
         ("symlinks", "verbatm"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(
-    sources: Sources, setting: str, value: Any
-) -> None:
+def test_what_makes_no_sense_is_refused_by_name(sources: Sources, setting: str, value: Any) -> None:
     """`-o ttl` and `-o url` without a value arrive as True."""
     sources.refused(setting, **{setting: value})
 

@@ -138,7 +138,7 @@ def test_a_full_disk_is_told_before_bytes_are_taken(
 def test_making_room_stays_quick_with_many_copies(places: tuple[Path, Path]) -> None:
     """`grep -r` over a large tree asks for room before each of its files."""
     cache = make_cache(places, 1 << 40)
-    for _ in range(5000):
+    for _ in range(20_000):
         cache.new(make_attr())
     before = os.times()
     for _ in range(200):

@@ -136,9 +136,7 @@ def test_a_wider_mode_is_given_after_the_upload(
 
 
 @pytest.mark.parametrize("data", [b"", b"hello"])
-def test_a_time_lands_to_the_nanosecond(
-    engine: TransferEngine, there: Remote, data: bytes
-) -> None:
+def test_a_time_lands_to_the_nanosecond(engine: TransferEngine, there: Remote, data: bytes) -> None:
     mtime_ns = 1_500_000_000 * SECOND + 987_654_321
     store(engine, there / "f", data, mode=0o644, mtime_ns=mtime_ns)
     assert (there.local / "f").stat().st_mtime_ns == mtime_ns
@@ -219,9 +217,7 @@ def test_the_size_is_proven(
     assert info.value.errno == errno.EIO
 
 
-def test_a_full_cluster_is_told(
-    engine: TransferEngine, there: Remote, emulator: Emulator
-) -> None:
+def test_a_full_cluster_is_told(engine: TransferEngine, there: Remote, emulator: Emulator) -> None:
     emulator.knobs.put("disk_full", True)
     with pytest.raises(OSError) as info:
         store(engine, there / "f", b"hello", mode=0o644)
@@ -253,9 +249,7 @@ def test_a_change_by_someone_else_keeps_both(
     assert (there.local / "f").read_text() == "theirs!"
 
 
-def test_a_name_that_someone_else_took_keeps_both(
-    engine: TransferEngine, there: Remote
-) -> None:
+def test_a_name_that_someone_else_took_keeps_both(engine: TransferEngine, there: Remote) -> None:
     (there.local / "f").write_text("theirs")
     conflict(engine, there, None, b"mine")
     assert (there.local / "f").read_text() == "theirs"
@@ -391,8 +385,7 @@ def test_directories_are_apart(engine: TransferEngine, there: Remote) -> None:
     for name in ("a", "b"):
         (there.local / name).mkdir()
     batch = [
-        StoreItem(each, there / f"{'ab'[each % 2]}/f{each}", b"x", mode=0o644)
-        for each in range(10)
+        StoreItem(each, there / f"{'ab'[each % 2]}/f{each}", b"x", mode=0o644) for each in range(10)
     ]
     results = engine.store(batch)
     assert all(isinstance(each, Attr) for each in results.values())
