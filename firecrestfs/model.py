@@ -128,6 +128,31 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Features:
+    """What a version of FirecREST can do; the defaults are v2's.
+
+    `rename`: `TypedClient.rename` works. `empty_upload`: direct uploads may be empty. `exact_ranges`:
+    `TypedClient.view` is exact for any content and offset. `any_link`: links may hold any text, not
+    only absolute paths inside the roots. `archives`: compress and extract exist, `compressions` are
+    those that extract takes, `packings` those that compress makes, `patterns`: it can choose
+    members. `job_options`: submissions take a name, a partition, output files and a working
+    directory. `forbidden`: characters that no path may hold.
+    """
+
+    version: str = "2"
+    rename: bool = False
+    empty_upload: bool = False
+    exact_ranges: bool = False
+    any_link: bool = False
+    archives: bool = True
+    compressions: frozenset[str] = frozenset({"none", "gzip", "bzip2", "xz"})
+    packings: frozenset[str] = frozenset({"none", "gzip", "bzip2", "xz"})
+    patterns: bool = True
+    job_options: bool = True
+    forbidden: frozenset[str] = frozenset("\0'")
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteRoot:
     """One file system that a system offers: an absolute path and FirecREST's `dataType`."""
 

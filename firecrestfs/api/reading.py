@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ..errors import FirecrestException
-from ..model import Attr, DirEntry, Kind, Limits, System, UserInfo
+from ..model import Attr, DirEntry, Features, Kind, Limits, System, UserInfo
 from .client import Firecrest
 from .decode import listed_attr, stat_attr, system_of, user_of
 from .faults import Inexact, IsADirectory, NotADirectory, NotFound, TooLarge, refusal
@@ -79,6 +79,10 @@ class Reader:
     def limits(self, system: str) -> Limits:
         """Return what one direct request may carry."""
         return self.system(system).limits
+
+    def features(self, system: str) -> Features:
+        """Return what the server's version of FirecREST can do on *system*. At most one request."""
+        return self._client.server().features()
 
     # -- time ---------------------------------------------------------------------------------
 

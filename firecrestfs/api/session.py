@@ -33,7 +33,7 @@ from .faults import (
     refusal,
 )
 from .pool import Pacer, SessionPool
-from .tokens import check_origin, is_loopback
+from .tokens import check_origin, host_of, is_loopback
 from .transport import transport_faults
 from .wire import Call, making, patient_session, read_body
 
@@ -144,6 +144,7 @@ class ApiSession:
     ) -> None:
         check_origin(url, allow_http=allow_http)
         self.url = url.split("?", 1)[0].rstrip("/")
+        self.host = host_of(url)
         self.tokens = tokens
         self.deadline_s = deadline_s
         self.read_timeout_s = read_timeout_s
@@ -156,6 +157,7 @@ class ApiSession:
         self._pool = SessionPool(lambda: patient_session(trust_env=trust_env))
         self._stats_lock = threading.Lock()  # guards _stats
         self._stats: Counter[str] = Counter()
+        self._date = ""  # one assignment at a time; any thread's latest will do
 
     def request(self, request: Request) -> Answer:
         """Send *request* and return the answer. Any thread.
@@ -163,7 +165,7 @@ class ApiSession:
         Raises `FirecrestException`: see `faults`; EINTR where the caller was interrupted, EAGAIN
         where the server asks for a longer wait than the deadline leaves.
         """
-        call = Call(request.deadline_s or self.deadline_s, self._interrupted, what=request.template)
+        call = Call(request.deadline_s or self.deadline_s, self._interrupted, what=self.host)
         with making(call):
             try:
                 return self._repeating(request, call)
@@ -176,6 +178,10 @@ class ApiSession:
         """Return how many requests went to each endpoint template so far."""
         with self._stats_lock:
             return dict(self._stats)
+
+    def server_date(self) -> str:
+        """Return the `Date` of the latest answer, as the server wrote it; "" where none came."""
+        return self._date
 
     def drop_connections(self) -> None:
         """Close all connections, those in use as well: after a suspend they are dead."""
@@ -270,11 +276,12 @@ class ApiSession:
         fresh = not request.idempotent
         with (
             self._pool.session(call, fresh=fresh) as session,
-            transport_faults(request.template, mutating=request.mutating),
+            transport_faults(self.host, mutating=request.mutating),
             self._send(session, request, call, token) as got,
         ):
             body = read_body(got, request.limit)
             headers = {name.lower(): value for name, value in got.headers.items()}
+            self._date = headers.get("date", self._date)
             return Answer(got.status_code, headers, body, request)
 
     def _send(

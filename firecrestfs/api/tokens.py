@@ -63,6 +63,13 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def host_of(url: str) -> str:
+    """Return host and port of *url*, as messages name the server."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
+
+
 def check_origin(url: str, *, allow_http: bool = False) -> None:
     """Raise EINVAL unless *url* is https, or plain http to this machine (or *allow_http*)."""
     parts = urlsplit(url)

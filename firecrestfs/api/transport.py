@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,7 +30,10 @@ class GaveUp(Exception):
 
 @contextmanager
 def transport_faults(what: str, *, mutating: bool = False) -> Iterator[None]:
-    """Turn whatever `requests` raises inside into a `FirecrestException` about *what*."""
+    """Turn whatever `requests` raises inside into a `FirecrestException` that starts with *what*.
+
+    *what* is the server, as the user would name it.
+    """
     try:
         yield
     except FirecrestException:
@@ -42,7 +46,7 @@ def transport_faults(what: str, *, mutating: bool = False) -> Iterator[None]:
     except OSError as exc:
         # urllib3 and the socket layer below it; requests lets some of these through.
         code = exc.errno or errno.ECONNRESET
-        text = f"{what}: the connection failed ({_reason(exc)}); check the network"
+        text = f"{what}: the connection failed ({_reason(exc)}): check the network"
         raise Unreachable(code, text, transient=True, ambiguous=mutating) from exc
     except Exception as exc:
         if not type(exc).__module__.startswith(("urllib3", "http.")):
@@ -54,59 +58,67 @@ def transport_faults(what: str, *, mutating: bool = False) -> Iterator[None]:
 def _transport_fault(
     exc: requests.RequestException, what: str, mutating: bool
 ) -> FirecrestException:
-    _, code, text, transient, begun = next(row for row in _TRANSPORT if isinstance(exc, row[0]))
+    row = next(row for row in _TRANSPORT if isinstance(exc, row[0]))
+    _, code, happened, advice, transient, begun = row
     if begun and _never_sent(exc):
         code, begun = errno.EHOSTUNREACH, False
-        text = "can't be reached: check the network, and the address if it is new"
-    line = f"{what}: {text} ({_reason(exc)})"
+        happened, advice = " can't be reached", "check the network, and the address if it is new"
+    if any(isinstance(part, socket.gaierror) for part in _chain(exc)):
+        happened, advice = ": unknown host", "check the address, and the network"
+    line = f"{what}{happened} ({_reason(exc)})" + (f": {advice}" if advice else "")
     return refusal(code, line, transient=transient, ambiguous=mutating and begun)
 
 
-#: Most specific first: class, errno, text, transient, whether the request may have been carried
-#: out.
-_TRANSPORT: tuple[tuple[type[requests.RequestException], int, str, bool, bool], ...] = (
+#: Most specific first: class, errno, what happened, advice, transient, whether the request may
+#: have been carried out.
+_TRANSPORT: tuple[tuple[type[requests.RequestException], int, str, str, bool, bool], ...] = (
     (
         requests.exceptions.SSLError,
         errno.EHOSTUNREACH,
-        "the server's certificate can't be verified: a portal, a proxy or a wrong address",
+        " shows a certificate that can't be verified",
+        "a portal, a proxy or a wrong address",
         True,
         False,
     ),
     (
         requests.exceptions.ProxyError,
         errno.EHOSTUNREACH,
-        "the proxy refused or can't be reached; check HTTPS_PROXY",
+        ": the proxy refused or can't be reached",
+        "check HTTPS_PROXY",
         True,
         False,
     ),
     (
         requests.exceptions.ConnectTimeout,
         errno.EHOSTUNREACH,
-        "no connection within the time limit; check the network",
+        " can't be reached within the time limit",
+        "check the network",
         True,
         False,
     ),
-    (requests.exceptions.ReadTimeout, errno.ETIMEDOUT, "no answer in time", True, True),
+    (requests.exceptions.ReadTimeout, errno.ETIMEDOUT, ": no answer in time", "", True, True),
     (
         requests.exceptions.ChunkedEncodingError,
         errno.ECONNRESET,
-        "the answer broke off",
+        ": the answer broke off",
+        "",
         True,
         True,
     ),
     (
         requests.exceptions.ContentDecodingError,
         errno.ECONNRESET,
-        "the answer could not be decoded",
+        ": the answer could not be decoded",
+        "",
         True,
         True,
     ),
-    (requests.exceptions.InvalidURL, errno.EINVAL, "not a usable address", False, False),
-    (requests.exceptions.MissingSchema, errno.EINVAL, "not a usable address", False, False),
-    (requests.exceptions.InvalidSchema, errno.EINVAL, "not a usable address", False, False),
-    (requests.exceptions.InvalidHeader, errno.EINVAL, "a header can't be sent", False, False),
-    (requests.ConnectionError, errno.ECONNRESET, "the connection broke", True, True),
-    (requests.RequestException, errno.EIO, "the request failed", True, True),
+    (requests.exceptions.InvalidURL, errno.EINVAL, ": not a usable address", "", False, False),
+    (requests.exceptions.MissingSchema, errno.EINVAL, ": not a usable address", "", False, False),
+    (requests.exceptions.InvalidSchema, errno.EINVAL, ": not a usable address", "", False, False),
+    (requests.exceptions.InvalidHeader, errno.EINVAL, ": a header can't be sent", "", False, False),
+    (requests.ConnectionError, errno.ECONNRESET, ": the connection broke", "", True, True),
+    (requests.RequestException, errno.EIO, ": the request failed", "", True, True),
 )
 #: Names of urllib3's exceptions that are raised before a byte of the request has been sent.
 _UNSENT = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError")

@@ -9,7 +9,7 @@ import errno
 from collections.abc import Mapping
 
 from ..errors import FirecrestException
-from ..model import Job, Kind
+from ..model import Attr, Job, Kind
 from .decode import job_of, pick
 from .faults import (
     Exists,
@@ -21,6 +21,7 @@ from .faults import (
 )
 from .names import candidates, checked_path, checked_text, parent_and_name
 from .reading import Reader
+from .renaming import Rename
 from .submission import job_body
 
 
@@ -121,6 +122,26 @@ class TypedClient(Reader):
             raise NotADirectory(errno.ENOTDIR, "not a directory on the cluster", path)
         elif self._client.server().ls(system, path):
             raise refusal(errno.ENOTEMPTY, "the directory is not empty", path)
+
+    def rename(self, system: str, old: str, new: str, *, source: Attr | None = None) -> Attr | None:
+        """Rename as rename(2) does and return the attributes of *new*, proven to be the same inode.
+
+        None where both names are the same file already and nothing was done. *source* is a stat of
+        *old* from a moment ago; it saves a request. EOPNOTSUPP where the server has no rename: see
+        `features`. EXDEV between file systems, EISDIR, ENOTDIR, ENOTEMPTY, EBUSY for the roots. A
+        file is replaced atomically; an empty directory, and a link to a directory, are removed
+        first. A lost answer is settled here.
+        """
+        if not self.features(system).rename:
+            text = "this version of FirecREST has no synchronous rename"
+            raise refusal(errno.EOPNOTSUPP, text, old)
+        self._removable(system, old)
+        self._removable(system, new)
+        return Rename(self, system, old, new).run(source)
+
+    def move(self, system: str, old: str, new: str) -> None:
+        """Run the server's `mv` as it is: into *new* where that is a directory. See `rename`."""
+        self._client.server().rename(system, old, new)
 
     def symlink(self, system: str, target: str, link: str) -> None:
         """Create *link* with the text *target*. EEXIST where something is there.
@@ -283,6 +304,12 @@ class TypedClient(Reader):
                 raise
 
     # -- the connection -----------------------------------------------------------------------
+
+    def server_date(self) -> str:
+        """Return the `Date` header of the latest answer; one request where none came yet."""
+        if not self._client.session.server_date():
+            self.systems()
+        return self._client.session.server_date()
 
     def drop_connections(self) -> None:
         """Close all connections: after a suspend they are dead."""

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote as url_quote
 
 from ..errors import FirecrestException
+from ..model import Features
 from .archives import archive_body, checked_source
 from .faults import SystemUnknown, refusal
 from .multipart import Multipart
@@ -32,6 +33,10 @@ class ServerV2:
 
     def __init__(self, session: ApiSession) -> None:
         self._session = session
+
+    def features(self) -> Features:
+        """Return what this version can do."""
+        return Features()
 
     # -- status -------------------------------------------------------------------------------
 
@@ -177,6 +182,10 @@ class ServerV2:
         if clean == "/":
             raise refusal(errno.EBUSY, "the root directory can't be removed", path)
         self._change("DELETE", "rm", system, clean, params={"path": clean})
+
+    def rename(self, system: str, old: str, new: str) -> None:
+        """v2 renames by jobs only. Raises EOPNOTSUPP."""
+        raise refusal(errno.EOPNOTSUPP, "FirecREST v2 has no synchronous rename", old)
 
     def symlink(self, system: str, target: str, link: str) -> dict[str, Any]:
         """`POST ops/symlink`: *target* is the text, absolute and inside the file systems."""

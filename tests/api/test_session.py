@@ -271,19 +271,33 @@ def test_a_change_is_sent_once_and_left_open(server: ScriptedServer, fault: Act)
     assert len(server.seen) == 1
 
 
-def test_a_refused_connection_is_not_ambiguous() -> None:
-    with ScriptedServer() as gone:
-        url = gone.url
-    api = ApiSession(url, StaticToken("t"), deadline_s=5)
-    exc = refused(lambda: post(api))
-    assert isinstance(exc, faults.Unreachable)
-    assert (exc.errno, exc.transient, exc.ambiguous) == (errno.EHOSTUNREACH, True, False)
+def test_a_refused_connection_is_not_ambiguous_and_names_the_server() -> None:
+    exc = refused(lambda: post(ApiSession("http://127.0.0.1:9", StaticToken("t"))))
+    assert (exc.errno, exc.ambiguous, exc.filename) == (errno.EHOSTUNREACH, False, None)
+    said = "127.0.0.1:9 can't be reached (Connection refused): check the network"
+    assert exc.strerror.startswith(said)
 
 
-def test_an_unknown_host_is_unreachable() -> None:
-    api = ApiSession("https://no-such-host.invalid", StaticToken("t"), deadline_s=3)
-    exc = refused(lambda: post(api))
-    assert (exc.errno, exc.transient, exc.ambiguous) == (errno.EHOSTUNREACH, True, False)
+def test_an_unknown_host_is_called_one() -> None:
+    api = ApiSession("https://nosuchhost.invalid", StaticToken("t"), deadline_s=5)
+    exc = refused(lambda: get(api))
+    assert (exc.errno, exc.transient, exc.filename) == (errno.EHOSTUNREACH, True, None)
+    assert exc.strerror.startswith("nosuchhost.invalid:443: unknown host (")
+
+
+def test_the_date_of_the_latest_answer_is_kept(server: ScriptedServer) -> None:
+    server.play(
+        reply(200, {}, {"Date": "Mon, 01 Jul 2024 12:00:00 GMT"}),
+        reply(200, {}),
+        own(404, "Not Found", {"Date": "Mon, 01 Jul 2024 12:00:09 GMT"}),
+    )
+    api = session(server)
+    assert api.server_date() == ""
+    get(api)
+    get(api)
+    assert api.server_date() == "Mon, 01 Jul 2024 12:00:00 GMT"
+    refused(lambda: get(api))
+    assert api.server_date() == "Mon, 01 Jul 2024 12:00:09 GMT"
 
 
 def test_idle_connections_closed_by_the_server_do_not_show(server: ScriptedServer) -> None:

@@ -1120,3 +1120,20 @@ def test_stats_count_by_endpoint(typed: TypedClient, home: Home) -> None:
     typed.list(S, home[0])
     typed.list(S, home[0])
     assert typed.stats()["GET /filesystem/{system}/ops/ls"] == 2
+
+
+# -- what v2 can't do ---------------------------------------------------------------------------
+
+
+def test_rename_is_refused_before_any_request(typed: TypedClient, emu: Emulator) -> None:
+    features = typed.features(S)
+    assert (features.version, features.rename, features.empty_upload) == ("2", False, False)
+    assert features.forbidden == {"'", "\0"}
+    typed.systems()
+    emu.requests.clear()
+    assert refused(typed.rename, S, "/home/demo/a", "/home/demo/b").errno == errno.EOPNOTSUPP
+    assert asked(emu) == []
+
+
+def test_server_date(typed: TypedClient) -> None:
+    assert typed.server_date().endswith(" GMT")
