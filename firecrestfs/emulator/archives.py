@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
-from typing import NamedTuple
 
-from . import dereferenced
-from .login import Login, fail
-from .shell import Alarms, CommandFailed, CommandTimeout, Injection, match_line, read
-from .storage import room
+from . import dereferenced, tools
+from .login import Login
+from .shell import Alarms, Injection, match_line, read
+from .tools import Renamed
 
 #: The letter of tar for each compression that the servers know.
 COMPRESSIONS = {"none": "", "gzip": "z", "bzip2": "j", "xz": "J"}
 
 _ORDINARY = ["--no-same-owner", "--no-same-permissions"]  # what tar does for all users but root
-# Runs a command that can't make a file of more than so many KiB.
-_LIMITED = ["bash", "-c", 'ulimit -f "$0" && exec "$@"']
-_LOCALES = {"utf8": "C.UTF-8", "c": "C"}
-
-
-class _Renamed(NamedTuple):
-    """A local path in an argument, and the text that the user knows it by."""
-
-    local: str
-    remote: str
 
 
 def compress(
@@ -48,7 +36,7 @@ def compress(
     archive = _local(login, words["target"])
     place = _local(login, words["folder"])
     argv = ["tar", f"-c{letter}vf", archive.local, "-C", place.local, words["name"]]
-    return _run(login, argv, [archive, place])
+    return tools.run(login, argv, [archive, place])
 
 
 _FIND_OUTER = 'timeout 5 bash -c "{inner}"'
@@ -72,7 +60,7 @@ def compress_matching(
     find = ["find", ".", "-type", "f", "-regex", words["pattern"], "-print0"]
     found = subprocess.run(find, cwd=folder.local, capture_output=True, check=False).stdout
     argv = ["tar", "-czvf", archive.local, "--null", "--files-from", "-"]
-    return _run(login, argv, [archive], stdin=found, cwd=folder.local)
+    return tools.run(login, argv, [archive], stdin=found, cwd=folder.local)
 
 
 def extract(login: Login, alarms: Alarms, source: str, target: str, *, letter: str) -> bytes:
@@ -82,51 +70,11 @@ def extract(login: Login, alarms: Alarms, source: str, target: str, *, letter: s
     archive = _local(login, words["source"])
     place = _local(login, words["target"])
     argv = ["tar", *_ORDINARY, f"-x{letter}f", archive.local, "-C", place.local]
-    return _run(login, argv, [archive, place])
+    return tools.run(login, argv, [archive, place])
 
 
-def _local(login: Login, path: str) -> _Renamed:
+def _local(login: Login, path: str) -> Renamed:
     try:
-        return _Renamed(login.place(path).local, path)
+        return Renamed(login.place(path).local, path)
     except OSError:
-        return _Renamed(login.tree.root + path, path)  # let tar find out and say so
-
-
-def _run(
-    login: Login,
-    argv: list[str],
-    names: list[_Renamed],
-    *,
-    stdin: bytes = b"",
-    cwd: str | None = None,
-) -> bytes:
-    left, code = room(login)
-    if left is not None:
-        argv = [*_LIMITED, str(left // 1024), *argv]
-    try:
-        done = subprocess.run(
-            argv,
-            restore_signals=left is None,  # Python ignores SIGXFSZ, and so must tar
-            input=stdin,
-            capture_output=True,
-            cwd=cwd,
-            umask=login.knobs.umask_bits,
-            env={**os.environ, "LC_ALL": _LOCALES[login.knobs.locale]},
-            timeout=login.knobs.command_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise CommandTimeout from exc
-    except FileNotFoundError:
-        fail("bash: line 1: tar: command not found", status=127)
-    if done.returncode != 0:
-        text = done.stderr.decode("utf-8", "replace")
-        text = text.replace(os.strerror(errno.EFBIG), os.strerror(code)) if code else text
-        raise CommandFailed(done.returncode, _translated(login, text, names))
-    return done.stdout
-
-
-def _translated(login: Login, text: str, names: list[_Renamed]) -> str:
-    for name in names:
-        text = text.replace(name.local, name.remote)
-    return text.replace(login.tree.root, "")
+        return Renamed(login.tree.root + path, path)  # let tar find out and say so

@@ -38,6 +38,8 @@ class SystemSpec:
     needs_account: bool = False
     max_part_size: int | None = None  # None: the knob's value
     nodes: tuple[str, ...] = ("nid001",)
+    file_systems: tuple[FileSystem, ...] = ()  # none: those of the site
+    down: bool = False  # v1: nothing answers on its SSH port
 
 
 class Cluster:
@@ -54,6 +56,7 @@ class Cluster:
         self.spec = spec
         self.name = spec.name
         self.knobs = knobs
+        file_systems = spec.file_systems or file_systems
         self.file_systems = file_systems
         self.nodes = spec.nodes
         self.partitions = ("part01", "xfer")

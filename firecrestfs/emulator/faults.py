@@ -33,7 +33,7 @@ class Fault:
     kind: str
     match: str = "*"
     method: str = "*"
-    path: str = "*"  # a glob over the `path` query parameter
+    path: str = "*"  # a glob over the path in the query
     status: int = 503
     body: Any = ""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)

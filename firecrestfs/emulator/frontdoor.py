@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 CONTROL = "/_emulator/"
+_PATHS = ("path", "targetPath", "sourcePath")  # query parameters that name the file
 
 
 class Hangup(Exception):
@@ -70,7 +71,8 @@ class _Passage:
         self._wait()
         query = urllib.parse.parse_qs(self._environ.get("QUERY_STRING", ""))
         method = str(self._environ["REQUEST_METHOD"])
-        fault = self._site.faults.take(self._endpoint, method, query.get("path", [""])[0])
+        path = next((query[name][0] for name in _PATHS if name in query), "")
+        fault = self._site.faults.take(self._endpoint, method, path)
         try:
             return self._answer(fault, start_response)
         finally:

@@ -58,6 +58,11 @@ class Knobs:
         "", "services reported unhealthy: ssh, scheduler or file systems, by comma"
     )
     needs_account: bool = _knob(False, "transfer jobs demand an account")
+    noise: str = _knob("", "v1: text on stderr of every command; calls fail after they have acted")
+    wrapper: bool = _knob(True, "v1: the login node's wrapper makes one space of several in a row")
+    open_gateway: bool = _knob(False, "v1: the gateway lets through what the published one doesn't")
+    status_cache: float = _knob(960.0, "v1: seconds that answers below /status are kept")
+    server_version: str = _knob("1.16.6", "v1: FIRECREST_VERSION; may be empty; '-': not published")
 
     def put(self, name: str, value: object) -> None:
         """Set one knob from text or JSON. Raises ValueError with a readable reason."""

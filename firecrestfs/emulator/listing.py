@@ -32,13 +32,24 @@ class Entry(NamedTuple):
     size: int
     links: int
     printed: int  # bytes that ls prints for name and target
+    raw: str  # the name as it is
+    raw_target: str | None
+    blocks: int  # allocated, of 512 bytes
+
+
+class Block(NamedTuple):
+    """What ls prints for one directory. `path`: as it stands above it, None for a lone file."""
+
+    path: str | None
+    entries: list[Entry]
 
 
 class Listing(NamedTuple):
-    """A listing, and the number of bytes that ls would have printed for it."""
+    """A listing, the number of bytes that ls would have printed for it, and its parts."""
 
     entries: list[Entry]
     text_size: int
+    directories: list[Block]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +60,8 @@ class Options:
     numeric: bool = False
     recursive: bool = False
     dereference: bool = False
+    names_only: bool = False  # no -l: nothing but names, and nothing is asked about the files
+    unsorted: bool = False  # -f: in the order of the directory, with . and ..
 
 
 def ls(login: Login, path: str, options: Options) -> Listing:
@@ -72,6 +85,7 @@ class _Lister:
         self._complaints: list[str] = []
         self._status = 0
         self._entries: list[Entry] = []
+        self._blocks: list[Block] = []
         self._text_size = 0
 
     def run(self, path: str) -> Listing:
@@ -83,10 +97,10 @@ class _Lister:
         if stat.S_ISDIR(info.st_mode):
             self._list(path, place, [], "")
         else:
-            self._add([self._entry(path, info, place)], "")
+            self._add(None, [self._entry(path, info, place)], "")
         if self._complaints:
             raise CommandFailed(self._status, "".join(self._complaints))
-        return Listing(self._entries, self._text_size)
+        return Listing(self._entries, self._text_size, self._blocks)
 
     def itself(self, path: str) -> Entry:
         try:
@@ -113,25 +127,29 @@ class _Lister:
             self._status = max(self._status, 1 if above else 2)
             return
         header = escape(path, self._locale, specials='\\"').rstrip("/") + "/"
-        self._add([entry for _, _, entry in found], header.removeprefix(top or header))
+        entries = [entry for _, _, entry in found]
+        self._add(path, entries, header.removeprefix(top or header))
         if self._options.recursive:
             self._text_size += len(header) + 4
             for name, below, entry in found:
-                if entry.kind == "d":
+                if entry.kind == "d" and name not in (".", ".."):
                     joined = path + name if path.endswith("/") else f"{path}/{name}"
                     self._list(joined, below, [*above, identity], top or header)
 
     def _scan(self, path: str, place: Place) -> list[tuple[str, Place, Entry]]:
         """Return what *place* holds, sorted. Raises OSError for the directory itself only."""
         self._login.tree.check_door((*place.remote, "*"), self._login.account)
-        hidden = self._options.hidden
-        found = []
+        hidden = self._options.hidden or self._options.unsorted
+        found = [self._dot(name, place) for name in (".", "..") if self._options.unsorted]
         with os.scandir(place.local) as entries:
             for item in entries:
                 if not hidden and item.name.startswith("."):
                     continue
                 below = Place(item.path, (*place.remote, item.name))
                 try:
+                    if self._options.names_only and not self._follows(item):
+                        found.append((item.name, below, self._name_only(item)))
+                        continue
                     info = item.stat(follow_symlinks=False)
                     if self._options.dereference and stat.S_ISLNK(info.st_mode):
                         below = self._login.place("/" + "/".join(below.remote))
@@ -141,8 +159,22 @@ class _Lister:
                     joined = f"{path.rstrip('/')}/{item.name}"
                     self._complain(f"cannot access {self._login.quoted(joined)}", exc)
                     self._status = max(self._status, 1)
-        found.sort(key=lambda row: os.fsencode(row[0]))
+        if not self._options.unsorted:
+            found.sort(key=lambda row: os.fsencode(row[0]))
         return found
+
+    def _follows(self, item: os.DirEntry[str]) -> bool:
+        """Tell whether even a bare list of names needs to know what a link leads to."""
+        options = self._options
+        return options.dereference and options.recursive and item.is_symlink()
+
+    def _dot(self, name: str, place: Place) -> tuple[str, Place, Entry]:
+        return name, place, self._entry(name, os.stat(place.local), place)
+
+    def _name_only(self, item: os.DirEntry[str]) -> Entry:
+        kind = "d" if item.is_dir(follow_symlinks=False) else "-"
+        shown, printed = self._shown(item.name)
+        return Entry(shown, kind, None, "", "", "", "", 0, 0, printed, item.name, None, 0)
 
     def _entry(self, name: str, info: os.stat_result, place: Place) -> Entry:
         kind, permissions = _mode_text(info.st_mode)
@@ -161,6 +193,9 @@ class _Lister:
             info.st_size,
             info.st_nlink,
             printed + (len(" -> ") + printed_target if target is not None else 0),
+            name,
+            target,
+            info.st_blocks,
         )
 
     def _shown(self, name: str) -> tuple[str, int]:
@@ -176,7 +211,8 @@ class _Lister:
             return str(uid), str(gid)
         return directory.user_name(uid), directory.group_name(gid)
 
-    def _add(self, entries: list[Entry], prefix: str) -> None:
+    def _add(self, path: str | None, entries: list[Entry], prefix: str) -> None:
+        self._blocks.append(Block(path, entries))
         self._text_size += _text_size(entries)
         if prefix:
             entries = [entry._replace(name=prefix + entry.name) for entry in entries]

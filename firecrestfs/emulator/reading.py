@@ -115,7 +115,7 @@ _LINE_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 
 def head(login: Login, path: str, unit: str, number: str) -> bytes:
     """`head --lines` or `--bytes` (*unit*); a negative *number*: all but the last."""
-    wanted = _number("head", login, unit, number, r"-?\d+")
+    wanted = _number("head", login, unit, number)
     with opened(login, path, f"head: cannot open {login.quoted(path)} for reading") as fd:
         try:
             return _head(fd, unit, wanted, login.knobs.max_ops_file_size)
@@ -162,7 +162,7 @@ def _line_start(data: bytes, lines: int) -> int:
 
 def tail(login: Login, path: str, unit: str, number: str) -> bytes:
     """`tail --lines` or `--bytes` (*unit*); *number* may be `+N`: from the N-th on."""
-    wanted = _number("tail", login, unit, number, r"[-+]?\d+")
+    wanted = _number("tail", login, unit, number)
     with opened(login, path, f"tail: cannot open {login.quoted(path)} for reading") as fd:
         try:
             if number.startswith("+"):
@@ -193,10 +193,17 @@ def _from_end(fd: int, unit: str, wanted: int, cap: int) -> bytes:
     return data[_line_start(data, wanted) :] if wanted else b""
 
 
-def _number(tool: str, login: Login, unit: str, number: str, pattern: str) -> int:
-    if not re.fullmatch(pattern, number):
+def _number(tool: str, login: Login, unit: str, number: str) -> int:
+    """Read a number as the tools take it: 10, -10, +10 (tail), 2b, 1kB, 1K, 1MiB."""
+    match = re.fullmatch(r"([-+]?\d+)(b|([kKMGT])(B|iB)?)?", number)
+    if match is None or (tool == "head" and number.startswith("+")):
         fail(f"{tool}: invalid number of {unit}: {login.typographic(number)}")
-    return int(number)
+    count, suffix, letter, kind = match.groups()
+    if suffix == "b":
+        return int(count) * 512
+    base = 1000 if kind == "B" else 1024
+    power = "KMGT".index(letter.upper()) + 1 if letter else 0
+    return int(count) * int(base**power)
 
 
 def file_type(login: Login, path: str) -> str:

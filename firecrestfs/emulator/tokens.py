@@ -18,7 +18,11 @@ _ALGORITHM = "HS256"
 
 
 class TokenRefused(Exception):
-    """A token that is not accepted; the text is the real server's."""
+    """A token that is not accepted; the text is that of API v2, `reason` a word for other ones."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason  # expired, signature or malformed
 
 
 class GrantRefused(Exception):
@@ -93,29 +97,36 @@ class Tokens:
         self._not_before = time.time()
         self._verified = {}
 
-    def verify(self, token: str) -> str:
-        """Return the user of a valid token. Raises TokenRefused."""
+    def verify(self, token: str, shortest: float | None = None) -> str:
+        """Return the user of a valid token. Raises TokenRefused.
+
+        `shortest`: seconds of life that it must have left; without it the knob's value.
+        """
+        if shortest is None:
+            shortest = self._knobs.min_token_ttl
         known = self._verified.get(token)
         expiry, username = known if known is not None else self._decode(token)
         left = expiry - time.time()
         if left <= 0:
-            raise TokenRefused("Access token expired")
-        if left < self._knobs.min_token_ttl:
-            shortest = f"{self._knobs.min_token_ttl:g}s"
-            raise TokenRefused(f"Access token expires too soon (less than {shortest} remaining).")
+            raise TokenRefused("Access token expired", "expired")
+        if left < shortest:
+            words = f"Access token expires too soon (less than {shortest:g}s remaining)."
+            raise TokenRefused(words, "expired")
         return username
 
     def _decode(self, token: str) -> tuple[float, str]:
         try:
             if jwt.get_unverified_header(token).get("kid") != self._kid:
-                raise TokenRefused("Token's public key not found.")
+                raise TokenRefused("Token's public key not found.", "signature")
             claims = jwt.decode(
                 token, self._key, algorithms=[_ALGORITHM], options={"verify_exp": False}
             )
+        except jwt.InvalidSignatureError as exc:
+            raise TokenRefused("Access token is invalid.", "signature") from exc
         except jwt.PyJWTError as exc:
-            raise TokenRefused("Access token is invalid.") from exc
+            raise TokenRefused("Access token is invalid.", "malformed") from exc
         if claims["iat"] < self._not_before:
-            raise TokenRefused("Access token expired")
+            raise TokenRefused("Access token expired", "expired")
         known = (float(claims["exp"]), str(claims["preferred_username"]))
         # A fresh dict now and then keeps the memory of a long demo bounded.
         self._verified = {**(self._verified if len(self._verified) < 100 else {}), token: known}

@@ -20,24 +20,41 @@ def redirect(login: Login, path: str, data: bytes) -> None:
     Nothing to write: the decoder waits for input that never comes, the file stays empty. Raises
     CommandFailed, CommandTimeout.
     """
+    fd = _truncated(login, path, "bash: line 1")
+    try:
+        if not data:
+            time.sleep(login.knobs.command_seconds)
+            raise CommandTimeout
+        _fill(login, fd, data, "base64")
+    finally:
+        os.close(fd)
+
+
+def cat(login: Login, path: str, data: bytes, shell: str = "bash: line 1") -> None:
+    """`cat > 'PATH'`: the same with plain data. *shell* complains if it can't open the file."""
+    fd = _truncated(login, path, shell)
+    try:
+        _fill(login, fd, data, "cat")
+    finally:
+        os.close(fd)
+
+
+def _truncated(login: Login, path: str, shell: str) -> int:
     try:
         place = login.place(path)
         if not os.path.lexists(place.local.rstrip("/")):
             login.tree.check_parent_writable(place)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        fd = os.open(place.local, flags, 0o666 & ~login.knobs.umask_bits)
+        return os.open(place.local, flags, 0o666 & ~login.knobs.umask_bits)
     except OSError as exc:
-        fail(f"bash: line 1: {path}", exc)
-    try:
-        if not data:
-            time.sleep(login.knobs.command_seconds)
-            raise CommandTimeout
-        allowed, code = allowance(login, len(data))
-        _write_all(fd, data[:allowed])
-    finally:
-        os.close(fd)
+        fail(f"{shell}: {path}", exc)
+
+
+def _fill(login: Login, fd: int, data: bytes, tool: str) -> None:
+    allowed, code = allowance(login, len(data))
+    _write_all(fd, data[:allowed])
     if allowed < len(data):
-        fail("base64: write error", error(code))
+        fail(f"{tool}: write error", error(code))
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -98,6 +115,9 @@ def rm(login: Login, path: str) -> None:
         info = os.lstat(place.local)
     except OSError as exc:
         fail(f"rm: cannot remove {login.quoted(path)}", exc)
+    if not place.remote:
+        hint = "rm: use --no-preserve-root to override this failsafe"
+        fail(f"rm: it is dangerous to operate recursively on '/'\n{hint}")
     _Remover(login, complaints).remove(path, place, info)
     if complaints:
         raise CommandFailed(1, "".join(complaints))
@@ -168,8 +188,11 @@ def symlink(login: Login, target: str, path: str) -> None:
         fail(f"ln: failed to create symbolic link {login.quoted(path)}", exc)
 
 
-def chmod(login: Login, path: str, mode: str) -> None:
-    """Change the mode of *path*, following links. *mode* is octal or symbolic."""
+def chmod(login: Login, path: str, mode: str) -> tuple[int, int]:
+    """Change the mode of *path*, following links. *mode* is octal or symbolic.
+
+    Returns the permission bits before and after.
+    """
     hint = "\nTry 'chmod --help' for more information."
     if mode.startswith("-") and set(mode[1:]) <= set("Rcfv") and len(mode) > 1:
         fail(f"chmod: missing operand after {login.typographic(path)}{hint}")
@@ -189,6 +212,7 @@ def chmod(login: Login, path: str, mode: str) -> None:
         os.chmod(place.local, wanted)
     except OSError as exc:
         fail(f"chmod: changing permissions of {login.quoted(path)}", exc)
+    return stat.S_IMODE(info.st_mode), wanted
 
 
 def _target(login: Login, tool: str, path: str) -> tuple[Place, os.stat_result]:
@@ -211,8 +235,11 @@ def _is_link(login: Login, path: str) -> bool:
         return False
 
 
-def chown(login: Login, path: str, owner: str, group: str) -> None:
-    """`chown OWNER:GROUP`, following links. `OWNER:` alone also gives the owner's primary group."""
+def chown(login: Login, path: str, owner: str, group: str) -> tuple[int, int]:
+    """`chown OWNER:GROUP`, following links. `OWNER:` alone also gives the owner's primary group.
+
+    Returns the ids of owner and group before.
+    """
     uid, gid = _ids(login, owner, group)
     place, info = _target(login, "chown", path)
     now_uid, now_gid = login.directory.owner(info, place.remote)
@@ -227,6 +254,7 @@ def chown(login: Login, path: str, owner: str, group: str) -> None:
     except OSError as exc:
         what = "ownership" if owner else "group"
         fail(f"chown: changing {what} of {login.quoted(path)}", exc)
+    return now_uid, now_gid
 
 
 def _ids(login: Login, owner: str, group: str) -> tuple[int | None, int | None]:
