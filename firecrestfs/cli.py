@@ -113,7 +113,7 @@ def umount(mountpoint: str | None, now: bool, timeout: float | None) -> None:
 
     Example:  firecrestfs umount ~/hpc
     """
-    where = os.path.abspath(mountpoint) if mountpoint else mountpoints.the_mount()
+    where = mountpoints.resolved(mountpoint) if mountpoint else mountpoints.the_mount()
     sys.exit(_umount(where, now, timeout))
 
 
@@ -230,7 +230,7 @@ def sync(path: tuple[str, ...]) -> None:
 
 def _sync(path: str) -> dict[str, str]:
     mountpoint = mountpoints.mount_of(path)
-    inside = os.path.abspath(path)[len(mountpoint) :] or "/"
+    inside = mountpoints.resolved(path)[len(mountpoint) :] or "/"
     fd = os.open(os.path.join(mountpoint, ".firecrestfs", "ctl"), os.O_RDWR)
     try:
         os.write(fd, os.fsencode(f"sync {inside}\n"))
@@ -252,7 +252,7 @@ def refresh(path: tuple[str, ...]) -> None:
     """
     for each in path or (mountpoints.the_mount(),):
         mountpoint = mountpoints.mount_of(each)
-        inside = os.path.abspath(each)[len(mountpoint) :] or "/"
+        inside = mountpoints.resolved(each)[len(mountpoint) :] or "/"
         with open(os.path.join(mountpoint, ".firecrestfs", "refresh"), "wb", buffering=0) as file:
             file.write(os.fsencode(inside + "\n"))
 
@@ -307,7 +307,10 @@ def doctor(profile: str | None, url: str | None) -> None:
 
 @main.command()
 def version() -> None:
-    """Print the version, and those of what it stands on."""
+    """Print the version, and those of what it stands on.
+
+    Example:  firecrestfs version
+    """
     from . import doctor as checks
 
     click.echo(f"firecrestfs {__version__}")

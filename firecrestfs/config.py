@@ -76,7 +76,6 @@ class Config:
     state_dir: str = ""
     symlinks: str = "inside"
     allow_other: bool = False
-    zone: str = ""
     fuse_binding: str = ""
     profile: str = ""
     systems: Mapping[str, SystemConfig] = field(default_factory=dict)
@@ -190,12 +189,14 @@ def _from_profile(name: str, path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise os_error(errno.EINVAL, str(path), f"not valid TOML: {exc}") from None
     table = tables.get(name or "default")
+    if table is not None and not isinstance(table, dict):
+        raise os_error(errno.EINVAL, str(path), f"{name or 'default'} must be a table: [default]")
     if table is None:
         if name:
             known = ", ".join(sorted(tables)) or "none"
             raise os_error(errno.ENOENT, str(path), f"no profile {name!r}; there are: {known}")
         return Config()
-    if any(key in table for key in _SECRETS):
+    if any(key.replace("-", "_") in _SECRETS for key in table):
         _require_private(path)
     return _with(Config(), table, str(path))
 
@@ -213,7 +214,7 @@ def _with(config: Config, values: Mapping[str, Any], where: str) -> Config:
     for key, value in values.items():
         name = key.replace("-", "_")
         if name == "systems":
-            changes[name] = {each: _system(each, table, where) for each, table in value.items()}
+            changes[name] = _systems(value, where)
         elif name in known:
             changes[name] = _convert(name, str(known[name]), value, where)
         else:
@@ -221,29 +222,53 @@ def _with(config: Config, values: Mapping[str, Any], where: str) -> Config:
     return replace(config, **changes)
 
 
+def _systems(value: Any, where: str) -> dict[str, SystemConfig]:
+    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+        raise os_error(
+            errno.EINVAL, None, f"{where}: systems must be tables: [default.systems.NAME]"
+        )
+    return {name: _system(name, table, where) for name, table in value.items()}
+
+
 def _system(name: str, table: Mapping[str, Any], where: str) -> SystemConfig:
-    known = {each.name for each in fields(SystemConfig)}
-    unknown = set(table) - known
+    known = {each.name: str(each.type) for each in fields(SystemConfig)}
+    unknown = set(table) - set(known)
     if unknown:
         raise os_error(
             errno.EINVAL, None, f"{where}: unknown setting {sorted(unknown)[0]!r} of system {name}"
         )
-    return SystemConfig(**table)
+    return SystemConfig(
+        **{key: _convert(key, known[key], value, where) for key, value in table.items()}
+    )
 
 
 def _convert(name: str, kind: str, value: Any, where: str) -> Any:
+    choices = _CHOICES.get(name)
     try:
         if kind == "bool":
             return value if isinstance(value, bool) else _TRUTH[str(value).lower()]
+        if isinstance(value, bool):
+            raise ValueError(name)
         if kind == "int":
             return parse_size(str(value))
-        if kind == "float":
-            return float(value)
-    except (ValueError, KeyError):
-        raise os_error(errno.EINVAL, None, f"{where}: {name} can't be {value!r}") from None
+        if kind.startswith("float"):
+            return _seconds(value)
+        if choices and value not in choices:
+            raise ValueError(name)
+    except (ValueError, KeyError, OverflowError):
+        wanted = f": one of {', '.join(choices)}" if choices else ""
+        raise os_error(errno.EINVAL, None, f"{where}: {name} can't be {value!r}{wanted}") from None
     return str(value)
 
 
+def _seconds(value: Any) -> float:
+    found = float(value)
+    if not 0 <= found < float("inf"):
+        raise ValueError(value)
+    return found
+
+
+_CHOICES = {"symlinks": ("inside", "verbatim"), "fuse_binding": ("", "mfusepy", "fuse")}
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "": True,
           "0": False, "false": False, "no": False, "off": False}  # fmt: skip
 
@@ -252,9 +277,10 @@ def parse_size(text: str) -> int:
     """Return the bytes that *text* means: `10G`, `512M`, `4096`. Raises `ValueError`."""
     units = {"K": 10, "M": 20, "G": 30, "T": 40}
     unit = text[-1:].upper()
-    if unit in units:
-        return int(float(text[:-1]) * (1 << units[unit]))
-    return int(text)
+    found = int(float(text[:-1]) * (1 << units[unit])) if unit in units else int(text)
+    if found < 0:
+        raise ValueError(text)
+    return found
 
 
 def _machine_id() -> str:

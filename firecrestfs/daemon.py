@@ -21,11 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
-from . import fuseops, mountpoints
+from . import binding as fuse_binding
+from . import mountpoints
 from .config import Config, require_server
 from .errors import os_error
-from .mount import Mount, build
+from .mount import build
+from .running import Mount
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ def mount(config: Config, mountpoint: str, *, foreground: bool) -> int:
 
     Raises `OSError` with the reason where nothing could be mounted.
     """
-    mountpoint = os.path.abspath(mountpoint)
+    mountpoint = mountpoints.resolved(mountpoint)
     require_server(config)
     mountpoints.require_fuse()
     mountpoints.require_fit(mountpoint)
@@ -66,13 +69,15 @@ def serve(
     stop = _StopSignals()
     _raise_file_limit()
     lock = _take_lock(config.local_state_dir, mountpoint)
-    binding = fuseops.load_binding(config.fuse_binding)
+    binding = fuse_binding.load_binding(config.fuse_binding)
     mount = build(config, binding, mountpoint, log_path)
     os.chdir("/")
-    settings = fuseops.fuse_settings(binding, _fsname(config.url))
+    settings = fuse_binding.fuse_settings(binding, _fsname(config.url))
     if config.allow_other:
         settings["allow_other"] = True
-    fuse = _FuseThread(lambda: fuseops.run_fuse(binding, mount.operations, mountpoint, settings))
+    fuse = _FuseThread(
+        lambda: fuse_binding.run_fuse(binding, mount.operations, mountpoint, settings)
+    )
     fuse.start()
     _wait_mounted(mountpoint, fuse)
     mountpoints.write_record(
@@ -80,7 +85,9 @@ def serve(
             mountpoint, os.getpid(), config.url, str(config.local_state_dir), str(log_path or "")
         )
     )
-    log.info("%s is mounted at %s by %s", config.url, mountpoint, fuseops.describe_binding(binding))
+    log.info(
+        "%s is mounted at %s by %s", config.url, mountpoint, fuse_binding.describe_binding(binding)
+    )
     ready()
     threading.Thread(target=mount.recover, name="recover", daemon=True).start()
     try:
@@ -173,7 +180,10 @@ def _unmount(mountpoint: str, fuse: _FuseThread) -> None:
             mountpoints.unmount(mountpoint)
         except OSError as exc:
             log.warning("%s is in use (%s): taken out of sight", mountpoint, exc.strerror)
-            mountpoints.unmount(mountpoint, lazy=True)
+            try:
+                mountpoints.unmount(mountpoint, lazy=True)
+            except OSError as worse:
+                log.error("%s can't be unmounted: %s", mountpoint, worse.strerror)
         fuse.join(10.0)
 
 
@@ -304,4 +314,4 @@ def _raise_file_limit() -> None:
 
 def _fsname(url: str) -> str:
     # Commas separate options of FUSE.
-    return url.partition("://")[2].partition("/")[0].replace(",", "") or "firecrest"
+    return (urlsplit(url).hostname or "firecrest").replace(",", "")

@@ -69,7 +69,7 @@ def run(mountpoint: str | None) -> int:
     """Start server and mount, say where and what to try, end both on Ctrl-C. An exit status."""
     mountpoints.require_fuse()
     _emulator()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="firecrestfs-demo-"))
     where = Path(mountpoint).absolute() if mountpoint else home / "hpc"
@@ -148,6 +148,7 @@ def _clean_up(where: Path, made: bool, server: subprocess.Popen[str] | None, hom
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if mountpoints.mounted_types().get(str(where)) == mountpoints.FUSE_TYPE:
+        print("unmounting …", flush=True)
         environment = os.environ | {"XDG_STATE_HOME": str(home / "state")}
         _firecrestfs(["umount", str(where), "--timeout", "10"], environment)
     if server is not None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import config as settings
-from . import fuseops, mountpoints
+from . import mountpoints
+from .binding import describe_binding, load_binding
 from .config import Config
 
 #: A clock that is off by more (seconds) makes fresh tokens look expired or not yet valid.
@@ -59,7 +60,7 @@ def versions() -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     try:
-        lines.append(f"FUSE: {fuseops.describe_binding(fuseops.load_binding())}")
+        lines.append(f"FUSE: {describe_binding(load_binding())}")
     except OSError as exc:
         lines.append(f"FUSE: {exc.strerror}")
     return lines
@@ -85,7 +86,7 @@ def _helper() -> str:
 
 
 def _binding() -> str:
-    return fuseops.describe_binding(fuseops.load_binding())
+    return describe_binding(load_binding())
 
 
 def _server_checks(config: Config) -> list[Check]:

@@ -2,18 +2,13 @@
 
 Paths, open flags and `st_*` dictionaries stop here. Every operation passes one door: whatever goes
 wrong leaves as an `OSError` with a positive errno. What a path looks like is decided in `vfs`.
-
-This is the only module that imports a FUSE binding: `mfusepy` where it is installed, else `fuse`
-(fusepy). They share an interface; where they differ, the difference is in here.
 """
 
 from __future__ import annotations
 
-import codecs
 import errno
 import functools
 import hashlib
-import importlib
 import itertools
 import logging
 import os
@@ -21,7 +16,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -29,11 +23,12 @@ from firecrestfs.model import Attr
 from firecrestfs.vfs.base import Filesystem, OpenFile
 from firecrestfs.vfs.namespace import Namespace
 
+from .binding import wants_callable
+
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-BINDINGS = ("mfusepy", "fuse")
 #: What utimensat(2) writes into tv_nsec for "now" and "leave it", as the bindings hand it on.
 _UTIME_NOW, _UTIME_OMIT = 1073741823, 1073741822
 #: Misses that are part of everyday life and not worth a line.
@@ -41,14 +36,15 @@ _QUIET = frozenset(
     {errno.ENOENT, errno.ENODATA, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTSUP, errno.EINTR,
      errno.ENOTDIR, errno.EISDIR, errno.EXDEV}
 )  # fmt: skip
-_PATH_ENCODING = "utf-8-firecrestfs"
 
-_here = threading.local()
+#: Threads inside an operation, with the call that tells whether it was interrupted. Not a
+#: threading.local: libfuse's threads would make theirs anew at every call.
+_inside: dict[int, Callable[[], int]] = {}
 
 
 def interrupted() -> bool:
     """Tell whether the process that waits for this thread's operation has been interrupted."""
-    check = getattr(_here, "interrupted", None)
+    check = _inside.get(threading.get_ident())
     return check is not None and bool(check())
 
 
@@ -58,7 +54,8 @@ def _door(method: F) -> F:
 
     @functools.wraps(method)
     def run(self: FuseOperations, *args: Any) -> Any:
-        _here.interrupted = self.check_interrupted
+        thread = threading.get_ident()
+        _inside[thread] = self.check_interrupted
         try:
             return method(self, *args)
         except OSError as exc:
@@ -67,7 +64,7 @@ def _door(method: F) -> F:
             log.exception("%s %s: internal error", name, args[0] if args else "")
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
         finally:
-            _here.interrupted = None
+            _inside.pop(thread, None)
 
     return run  # type: ignore[return-value]
 
@@ -85,7 +82,7 @@ class FuseOperations:
         self._handles: dict[int, OpenFile] = {}  # changed by single dict operations only
         self._numbers = itertools.count(1)
         self.draining = False
-        self.check_interrupted: Callable[[], int] | None = None
+        self.check_interrupted: Callable[[], int] = lambda: 0
 
     def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
         """Return what the kernel is told of *exc*; say it where a person can read it."""
@@ -416,99 +413,11 @@ def _time_of(value: int, now: int) -> int | None:
     return None if value == _UTIME_OMIT else value
 
 
-# -- the binding -----------------------------------------------------------------------------------
-
-
-def load_binding(name: str = "") -> ModuleType:
-    """Import the FUSE binding *name*, or the first of `BINDINGS` that loads.
-
-    Raises `OSError` with what to install where none does.
-    """
-    reasons = []
-    for each in (name,) if name else BINDINGS:
-        try:
-            return importlib.import_module(each)
-        except (ImportError, OSError, AttributeError) as exc:
-            reasons.append(f"{each}: {exc}")
-    raise OSError(
-        errno.ENOSYS,
-        "no FUSE library could be loaded (" + "; ".join(reasons) + "): "
-        "install the packages fuse3 and libfuse2",
-    )
-
-
-def describe_binding(binding: ModuleType) -> str:
-    """Return the name of *binding* and of the library it has loaded."""
-    return f"{binding.__name__} with {binding._libfuse._name}"
-
-
-def _is_libfuse3(binding: ModuleType) -> bool:
-    return int(getattr(binding, "fuse_version_major", 2)) == 3
-
-
-def fuse_settings(binding: ModuleType, fsname: str) -> dict[str, Any]:
-    """Return the mount options for *binding*: the table of FUSE settings."""
-    settings: dict[str, Any] = {
-        "foreground": True,
-        "fsname": fsname,
-        "subtype": "firecrestfs",
-        # Inodes are ours and stable: programs recognise files by them across remounts.
-        "use_ino": True,
-        # The kernel believes attributes and absences not at all: the cache here knows better.
-        "attr_timeout": 0,
-        "negative_timeout": 0,
-        "entry_timeout": 1,
-    }
-    if _is_libfuse3(binding):
-        if binding.fuse_version_minor >= 12:
-            # Calls that wait for the network hold a thread each; `ls` must find one free.
-            settings["max_threads"] = 128
-        return settings
-    # Without them writes come in 4 KiB pieces, and O_TRUNC as a truncation by path.
-    return settings | {"big_writes": True, "atomic_o_trunc": True}
-
-
 def make_operations(
     binding: ModuleType, namespace: Namespace, report: Callable[[str, str], None]
 ) -> FuseOperations:
     """Return the operations object as *binding* wants it."""
-    kind = FuseOperations if binding.__name__ == "mfusepy" else _CallableOperations
+    kind = _CallableOperations if wants_callable(binding) else FuseOperations
     operations = kind(namespace, report)
     operations.check_interrupted = binding._libfuse.fuse_interrupted
     return operations
-
-
-def run_fuse(
-    binding: ModuleType, operations: FuseOperations, mountpoint: str, options: Mapping[str, Any]
-) -> None:
-    """Mount at *mountpoint* and serve until it is unmounted. Raises `OSError` where it can't.
-
-    Not for the main thread: signals are handled there.
-    """
-    _register_path_codec()
-    extra: dict[str, Any] = {} if binding.__name__ == "mfusepy" else {"encoding": _PATH_ENCODING}
-    try:
-        binding.FUSE(operations, mountpoint, raw_fi=True, **extra, **options)
-    except RuntimeError as exc:
-        raise OSError(errno.EIO, f"FUSE could not mount {mountpoint} (code {exc})") from exc
-
-
-def _register_path_codec() -> None:
-    """Make names of any bytes pass fusepy, which decodes strictly."""
-
-    def encode(text: str, errors: str = "strict") -> tuple[bytes, int]:
-        return text.encode("utf-8", "surrogateescape"), len(text)
-
-    def decode(data: Any, errors: str = "strict") -> tuple[str, int]:
-        raw = bytes(data)
-        return raw.decode("utf-8", "surrogateescape"), len(raw)
-
-    def search(name: str) -> codecs.CodecInfo | None:
-        if name.replace("_", "-") != _PATH_ENCODING:
-            return None
-        return codecs.CodecInfo(encode, decode, name=_PATH_ENCODING)
-
-    with suppress(LookupError):
-        codecs.lookup(_PATH_ENCODING)
-        return
-    codecs.register(search)

@@ -242,12 +242,14 @@ class StoreItem:
     """One file to store: `data` becomes the content of the absolute remote `path`.
 
     `base` is the remote file that the data is based on, None for a new one. `mode` and `mtime_ns`
-    are None where the cluster's defaults will do.
+    are None where the cluster's defaults will do; unless `exact_mode`, the cluster's umask may
+    take bits for group and others from the mode, as it would from a file that was made there.
     """
 
     key: int
     path: str
     data: bytes
     mode: int | None = None
+    exact_mode: bool = False
     mtime_ns: int | None = None
     base: Attr | None = None

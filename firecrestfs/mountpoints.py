@@ -35,10 +35,25 @@ class MountRecord:
 def mounted_types() -> dict[str, str]:
     """Return the file system type of each mountpoint (the topmost, where several are stacked)."""
     found = {}
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    # Only a newline ends a line: names may hold whatever else splitlines() splits at.
+    text = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
+    for line in text.rstrip("\n").split("\n"):
         before, _, after = line.partition(" - ")
         found[_unescaped(before.split(" ")[4])] = after.split(" ")[0]
     return found
+
+
+def resolved(path: str) -> str:
+    """Return *path* absolute, links above mounts of ours followed; no mount of ours is touched."""
+    absolute = os.path.abspath(path)
+    for mountpoint in sorted(ours(), key=len, reverse=True):
+        if absolute == mountpoint or absolute.startswith(mountpoint + "/"):
+            return absolute
+    parent, name = os.path.split(absolute)
+    while parent != "/" and not os.path.isdir(parent):
+        parent, above = os.path.split(parent)
+        name = os.path.join(above, name)
+    return os.path.normpath(os.path.join(os.path.realpath(parent), name))
 
 
 def ours() -> list[str]:
@@ -48,7 +63,7 @@ def ours() -> list[str]:
 
 def mount_of(path: str) -> str:
     """Return the mountpoint of ours that *path* lies in. Raises `OSError` where there is none."""
-    absolute = os.path.abspath(path)
+    absolute = resolved(path)
     for mountpoint in sorted(ours(), key=len, reverse=True):
         if absolute == mountpoint or absolute.startswith(mountpoint + "/"):
             return mountpoint

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import logging
 import os
 import threading
 import time
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, Source
+
+log = logging.getLogger(__name__)
 
 
 class State(enum.Enum):
@@ -38,6 +41,7 @@ class Snapshot:
     generation: int
     data: bytes
     mode: int | None
+    exact_mode: bool
     mtime_ns: int | None
     base: Attr | None
 
@@ -56,6 +60,7 @@ class CachedFile:
         self._attr = attr  # as the mount shows it, own changes included
         self._base: Attr | None = attr  # the remote file this copy is based on; None: new
         self._wanted_mode: int | None = None
+        self._exact_mode = False  # someone asked for that very mode, not just for at most that
         self._wanted_mtime_ns: int | None = None
         self._state = State.CLEAN
         self._complete = False
@@ -171,8 +176,12 @@ class CachedFile:
             return os.pread(self._open_locked(), size, offset)
 
     def write(self, data: bytes, offset: int | None) -> int:
-        """Write *data* at *offset* (None: at the end). The copy must be complete."""
+        """Write *data* at *offset* (None: at the end). The copy must be complete.
+
+        Raises ESTALE where the copy was discarded: nothing would ever store it.
+        """
         with self._lock:
+            self._require_kept_locked()
             self._become_dirty_locked()
             at = self._attr.size if offset is None else offset
             fd = self._open_locked()
@@ -181,12 +190,14 @@ class CachedFile:
                 while done < len(data):
                     done += os.pwrite(fd, data[done:], at + done)
             finally:
-                self._modified_locked(max(self._attr.size, at + done))
+                if done:
+                    self._modified_locked(max(self._attr.size, at + done))
             return done
 
     def truncate(self, size: int) -> None:
         """Cut or extend to *size* bytes. The copy must be complete unless *size* is 0."""
         with self._lock:
+            self._require_kept_locked()
             self._become_dirty_locked()
             os.ftruncate(self._open_locked(os.O_CREAT), size)
             self._complete = True
@@ -206,6 +217,7 @@ class CachedFile:
         """Give the file *mode* with its next store."""
         with self._lock:
             self._wanted_mode = mode
+            self._exact_mode = True
             self._attr = replace(self._attr, mode=mode)
             self._generation += 1
 
@@ -230,6 +242,7 @@ class CachedFile:
         with self._lock:
             self._base = base
             self._wanted_mode = self._attr.mode
+            self._exact_mode = self._exact_mode or base is not None
             self._attr = replace(self._attr, inode=inode)
 
     def adopt(self, remote: Attr) -> None:
@@ -261,7 +274,12 @@ class CachedFile:
                 raise os_error(errno.EIO, None, "the local copy has lost bytes; it was set aside")
             self._state = State.STORING
             return Snapshot(
-                self._generation, data, self._wanted_mode, self._wanted_mtime_ns, self._base
+                self._generation,
+                data,
+                self._wanted_mode,
+                self._exact_mode,
+                self._wanted_mtime_ns,
+                self._base,
             )
 
     def stored(self, snapshot: Snapshot, remote: Attr) -> bool:
@@ -272,6 +290,7 @@ class CachedFile:
             self._state = State.CLEAN if unchanged else State.DIRTY
             if unchanged:
                 self._wanted_mode = self._wanted_mtime_ns = None
+                self._exact_mode = False
                 self._attr = replace(
                     self._attr, mode=remote.mode, source=Source.LOCAL, acl=remote.acl
                 )
@@ -289,7 +308,7 @@ class CachedFile:
         """Remove the local bytes; open handles go on reading theirs."""
         with self._lock:
             self._discarded = True
-            if self._opens:
+            if self._opens and self._complete:
                 self._open_locked()
             for path in (self._clean_path, self._dirty_path):
                 path.unlink(missing_ok=True)
@@ -299,8 +318,9 @@ class CachedFile:
         """Drop the bytes of a clean copy that no one has open; they can be fetched again."""
         with self._lock:
             if self._state is State.CLEAN and self._opens == 0 and self._complete:
-                self._complete = False
-                self._clean_path.unlink(missing_ok=True)
+                self._complete = self._in_dirty_dir = False
+                for path in (self._clean_path, self._dirty_path):
+                    path.unlink(missing_ok=True)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -314,6 +334,10 @@ class CachedFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _require_kept_locked(self) -> None:
+        if self._discarded:
+            raise os_error(errno.ESTALE, None, "it changed on the cluster: open it again")
 
     def _become_dirty_locked(self) -> None:
         if not self._in_dirty_dir:
@@ -331,8 +355,13 @@ class CachedFile:
 
     def _move_to_clean_locked(self) -> None:
         if self._in_dirty_dir and self._complete and not self._discarded:
-            self._move_locked(self._dirty_path, self._clean_path)
-            self._in_dirty_dir = False
+            try:
+                self._move_locked(self._dirty_path, self._clean_path)
+            except OSError as exc:
+                # What has landed may as well stay where it is.
+                log.info("%s stays in the state directory: %s", self.ident, exc)
+            else:
+                self._in_dirty_dir = False
 
     def _move_locked(self, source: Path, target: Path) -> None:
         try:

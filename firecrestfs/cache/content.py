@@ -35,6 +35,7 @@ class ContentCache:
         shutil.rmtree(self._clean_dir, ignore_errors=True)
         for directory in (self._clean_dir, self._dirty_dir):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            directory.chmod(0o700)
 
     def new(self, attr: Attr) -> CachedFile:
         """Return an empty local copy for the remote file *attr*."""

@@ -162,6 +162,9 @@ class MetadataCache:
                     entries[name] = attr
                 self._put_listing_locked(directory, entries, listing.learnt)
             self._singles[path] = _Single(attr, self.clock())
+            if attr is None:
+                self._touch_locked(path)
+                self._listings.pop(path, None)
 
     def invalidate(self, path: str) -> None:
         """Forget what is known of *path* itself: attributes, absence and its own listing."""

@@ -15,7 +15,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from firecrestfs.api.typed import TypedClient
@@ -131,16 +130,21 @@ class Bundler:
         Returns the attributes of *new*, proven to be the same inode. Raises EXDEV where the
         cluster refuses to link.
         """
-        before = self._client.stat(self._system, old)
+        return self._link(old, new, self._client.stat(self._system, old))
+
+    def _link(self, old: str, new: str, source: Attr) -> Attr:
+        """Make *new* a link to *old*, which *source* describes, over whatever is at *new*."""
         top = _common_directory(old, new)
-        self._place_link(_relative(old, top), _relative(new, top), top, _parent(new))
+        refusal: OSError | None = None
         try:
-            after = self._client.stat(self._system, new)
-        except FileNotFoundError:
-            raise os_error(errno.EXDEV, new, "the cluster refused to link it") from None
-        if (after.dev, after.ino) != (before.dev, before.ino):
-            raise os_error(errno.EIO, new, "something else appeared under this name meanwhile")
-        return after
+            self.place([Member(_relative(new, top), link=_relative(old, top))], top, _parent(new))
+        except OSError as exc:
+            # The answer may have got lost after the work was done: the proof decides.
+            refusal = exc
+        after = self._stat_or_none(new)
+        if after is not None and (after.dev, after.ino) == (source.dev, source.ino):
+            return after
+        raise _as_exdev(refusal, new)
 
     def rename(self, old: str, new: str) -> Attr | None:
         """Rename the non-directory *old* to *new*, over a non-directory that may be there.
@@ -160,48 +164,62 @@ class Bundler:
             raise os_error(errno.EXDEV, new)
         if target is not None and target.ino == source.ino:
             return None
-        after = self.link(old, new) if target is None else self._replace(old, new, source)
-        self._unlink_source(old, source)
+        if target is None:
+            after = self._link(old, new, source)
+            self._unlink_source(old, source)
+            return after
+        return self._replace(old, new, source, target)
+
+    def _replace(self, old: str, new: str, source: Attr, target: Attr) -> Attr:
+        """Rename over *target*, of which a link is kept until all is done."""
+        keep = f"{_parent(new).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
+        try:
+            self._keep_links(old, new, keep)
+        except OSError:
+            self._drop_links(keep)
+            raise
+        try:
+            after = self._link(old, new, source)
+            self._unlink_source(old, source)
+        except OSError:
+            # Where even this fails, the target's link is left where it is: nothing is lost.
+            self._link_back(f"{keep}/new", new, target)
+            self._drop_links(keep)
+            raise
+        self._drop_links(keep)
         return after
 
-    def _replace(self, old: str, new: str, source: Attr) -> Attr:
-        keep = f"{_parent(new).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
+    def _keep_links(self, old: str, new: str, keep: str) -> None:
+        """Link both files in *keep*: it proves that the cluster lets us, and keeps the target.
+
+        tar unlinks what is in the way before it learns that a link is refused.
+        """
         top = _common_directory(old, new)
-        kept_old, kept_new = f"{keep}/old", f"{keep}/new"
-        links = [
+        members = [
             Member(_relative(keep, top), Kind.DIRECTORY, mode=0o700),
-            Member(_relative(kept_old, top), link=_relative(old, top)),
-            Member(_relative(kept_new, top), link=_relative(new, top)),
+            Member(_relative(f"{keep}/old", top), link=_relative(old, top)),
+            Member(_relative(f"{keep}/new", top), link=_relative(new, top)),
         ]
+        refusal: OSError | None = None
         try:
-            # Linking both first proves that the cluster lets us, and keeps the target: tar
-            # unlinks what is in the way before it learns that a link is refused.
-            self._place_all_or_exdev(links, top, _parent(new))
-            self._place_link(_relative(old, top), _relative(new, top), top, _parent(new))
-            after = self._stat_or_none(new)
-            if after is None or after.ino != source.ino:
-                self._put_back(kept_new, new)
-                raise os_error(errno.EXDEV, new, "the cluster refused to link it")
-            return after
-        finally:
-            with suppress(OSError):
-                self._client.remove_tree(self._system, keep)
-
-    def _put_back(self, kept: str, path: str) -> None:
-        if self._stat_or_none(path) is None:
-            top = _parent(path)
-            self._place_link(_relative(kept, top), _relative(path, top), top, top)
-
-    def _place_all_or_exdev(self, members: list[Member], top: str, archive_dir: str) -> None:
-        try:
-            self.place(members, top, archive_dir)
+            self.place(members, top, _parent(new))
         except OSError as exc:
-            if is_transient(exc) or exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
-                raise
-            raise os_error(errno.EXDEV, archive_dir, "the cluster refused to link it") from exc
+            refusal = exc
+        if self._stat_or_none(f"{keep}/old") is None or self._stat_or_none(f"{keep}/new") is None:
+            raise _as_exdev(refusal, new)
 
-    def _place_link(self, old: str, new: str, top: str, archive_dir: str) -> None:
-        self._place_all_or_exdev([Member(new, link=old)], top, archive_dir)
+    def _link_back(self, kept: str, path: str, target: Attr) -> None:
+        now = self._stat_or_none(path)
+        if now is None or now.ino != target.ino:
+            self._link(kept, path, target)
+
+    def _drop_links(self, keep: str) -> None:
+        try:
+            self._client.remove_tree(self._system, keep)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            log.warning("%s:%s is left behind: %s", self._system, keep, exc)
 
     def _unlink_source(self, old: str, source: Attr) -> None:
         now = self._client.stat(self._system, old)
@@ -213,6 +231,14 @@ class Bundler:
             return self._client.stat(self._system, path)
         except FileNotFoundError:
             return None
+
+
+def _as_exdev(refusal: OSError | None, path: str) -> OSError:
+    """Return what to raise where a link didn't come to be: EXDEV lets programs copy instead."""
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+    if refusal is not None and (is_transient(refusal) or refusal.errno in known):
+        return refusal
+    return os_error(errno.EXDEV, path, "the cluster refused to link it")
 
 
 def _parent(path: str) -> str:

@@ -9,7 +9,9 @@ What a store left on the cluster is proven by asking the cluster, never by an an
 
 from __future__ import annotations
 
+import enum
 import errno
+import hashlib
 import logging
 import socket
 import time
@@ -30,10 +32,23 @@ log = logging.getLogger(__name__)
 _BUNDLE_FROM = 3
 #: What a tar adds to each member at most: its header, a PAX header, padding.
 _MEMBER_OVERHEAD = 3 * 1024
+#: What a tar costs besides: its end, and a margin.
+_ARCHIVE_OVERHEAD = 16 * 1024
 #: The mode that an upload gives a new file on clusters with the usual umask.
 _UPLOAD_MODE = 0o644
+#: Bits that umasks of clusters take from new files.
+_UMASK = 0o022
 #: Characters that a file name can't keep on its way through an upload form.
 _NOT_IN_FORMS = frozenset('"\r\n')
+
+
+class _Standing(enum.Enum):
+    """How a remote file stands to the one that a store is based on."""
+
+    EXPECTED = "the same, or both absent"
+    LANDED = "it holds what is to be stored: an answer got lost"
+    TORN = "it holds the beginning of it: a store of ours was cut"
+    CHANGED = "somebody else wrote it"
 
 
 class TransferEngine:
@@ -64,49 +79,64 @@ class TransferEngine:
     # -- one directory -------------------------------------------------------------------------
 
     def _store_in(self, directory: str, items: list[StoreItem]) -> dict[int, Attr | OSError]:
+        new = [item for item in items if item.base is None and self._fits_bundle(item)]
         results: dict[int, Attr | OSError] = {}
-        singles = items
-        new = [item for item in items if item.base is None]
         if len(new) >= _BUNDLE_FROM:
-            try:
-                results = self._store_bundles(directory, new)
-            except OSError as exc:
-                # Singly, each file gets its own answer.
-                log.info("bundle for %s failed, storing singly: %s", directory, exc)
-            singles = [item for item in items if item.key not in results]
-        for item in singles:
-            try:
-                results[item.key] = self._store_one(item)
-            except OSError as exc:
-                results[item.key] = exc
+            results = self._store_bundles(directory, new)
+        for item in items:
+            if item.key not in results:
+                try:
+                    results[item.key] = self._store_one(item)
+                except OSError as exc:
+                    results[item.key] = exc
         return results
 
     def _store_bundles(self, directory: str, new: list[StoreItem]) -> dict[int, Attr | OSError]:
-        taken = {entry.name for entry in self._client.list(self._system.name, directory)}
-        absent = [item for item in new if _name(item.path) not in taken]
+        """Store new files in tars; return those that are proven, whatever went wrong meanwhile.
+
+        The others go singly, where each gets its own answer.
+        """
         results: dict[int, Attr | OSError] = {}
-        for group in self._portions(absent):
-            self._bundler.place([_member(item) for item in group], directory, directory)
-        landed = {
-            entry.name: entry.attr for entry in self._client.list(self._system.name, directory)
-        }
+        try:
+            taken = {entry.name for entry in self._client.list(self._system.name, directory)}
+            absent = [item for item in new if _name(item.path) not in taken]
+            for group in self._portions(absent):
+                self._place(directory, group)
+            listed = self._client.list(self._system.name, directory)
+        except OSError as exc:
+            log.info("bundle for %s: %s", directory, exc)
+            return results
+        landed = {entry.name: entry.attr for entry in listed}
         for item in absent:
             attr = landed.get(_name(item.path))
-            if attr is not None and attr.size == len(item.data):
+            if attr is not None and attr.kind is Kind.FILE and attr.size == len(item.data):
                 try:
                     results[item.key] = self._with_mode(item, attr)
                 except OSError as exc:
                     results[item.key] = exc
         return results
 
+    def _place(self, directory: str, items: Sequence[StoreItem]) -> None:
+        """Extract *items* in *directory*; a failure is logged: the proof comes after."""
+        try:
+            self._bundler.place([_member(item) for item in items], directory, directory)
+        except OSError as exc:
+            log.info("tar of %d files for %s: %s", len(items), directory, exc)
+
+    def _fits_bundle(self, item: StoreItem) -> bool:
+        return len(item.data) + _MEMBER_OVERHEAD <= self._bundle_room
+
+    @property
+    def _bundle_room(self) -> int:
+        return self._system.limits.upload - _ARCHIVE_OVERHEAD
+
     def _portions(self, items: Iterable[StoreItem]) -> Iterable[list[StoreItem]]:
         """Cut *items* into lists whose tars fit one upload each."""
-        room = self._system.limits.upload - 10 * 1024
         group: list[StoreItem] = []
         size = 0
         for item in items:
             cost = len(item.data) + _MEMBER_OVERHEAD
-            if group and size + cost > room:
+            if group and size + cost > self._bundle_room:
                 yield group
                 group, size = [], 0
             group.append(item)
@@ -123,24 +153,27 @@ class TransferEngine:
                 errno.EFBIG, item.path, direct.over_limit(len(item.data), limit, "store")
             )
         now = self._stat_or_none(item.path)
-        if now is not None and not self._is_ours_to_overwrite(item, now):
+        item = _with_inherited_mode(item, now)
+        standing = self._standing(item, now)
+        if standing is _Standing.CHANGED:
             raise self._store_beside(item)
-        if self._needs_tar(item) if now is None else self._may_replace(item, now):
-            self._place(item)
-        else:
-            self._upload(item, now)
+        if standing is not _Standing.LANDED:
+            self._send(item, now)
         return self._prove(item)
 
-    def _upload(self, item: StoreItem, now: Attr | None) -> None:
+    def _send(self, item: StoreItem, now: Attr | None) -> None:
+        """Send *item* over *now* the way that keeps most of what is there and is wanted."""
         directory, name = _split(item.path)
-        self._client.upload(self._system.name, directory, name, item.data)
+        if self._needs_tar(item) if now is None else self._may_replace(item, now):
+            self._bundler.place([_member(item)], directory, directory)
+            return
+        if not item.data:
+            self._client.empty(self._system.name, item.path)
+        else:
+            self._client.upload(self._system.name, directory, name, item.data)
         mode = _UPLOAD_MODE if now is None else now.mode
-        if item.mode is not None and item.mode != mode:
+        if item.mode is not None and _mode_to_set(item, mode):
             self._client.chmod(self._system.name, item.path, item.mode)
-
-    def _place(self, item: StoreItem) -> None:
-        directory = _split(item.path)[0]
-        self._bundler.place([_member(item)], directory, directory)
 
     def _prove(self, item: StoreItem) -> Attr:
         attr = self._client.stat(self._system.name, item.path)
@@ -154,7 +187,7 @@ class TransferEngine:
 
     def _with_mode(self, item: StoreItem, attr: Attr) -> Attr:
         """Give the landed file the mode it shall have where the way there didn't."""
-        if item.mode is None or item.mode == attr.mode:
+        if item.mode is None or not _mode_to_set(item, attr.mode):
             return attr
         self._client.chmod(self._system.name, item.path, item.mode)
         if attr.source is Source.LS:
@@ -181,14 +214,19 @@ class TransferEngine:
             and not (item.base is not None and item.base.acl)
         )
 
-    def _is_ours_to_overwrite(self, item: StoreItem, now: Attr) -> bool:
-        """Tell whether the remote file is still the one that the local changes are based on."""
-        if item.base is None:
-            return False
-        if self.is_same_version(item.path, item.base, now):
-            return True
-        # A torn upload of ours or one whose answer got lost is no one else's change.
-        return now.size == 0 and now.uid == self._user.uid and now.ino == item.base.ino != 0
+    def _standing(self, item: StoreItem, now: Attr | None) -> _Standing:
+        """Tell how the remote file *now* stands to what *item* is based on."""
+        if now is None:
+            return _Standing.EXPECTED
+        if item.base is not None and self.is_same_version(item.path, item.base, now):
+            return _Standing.EXPECTED
+        # Before it is somebody else's change, rule ourselves out: a store whose answer got lost,
+        # or one that was torn.
+        if now.kind is Kind.FILE and now.size <= len(item.data):
+            ours = hashlib.sha256(item.data[: now.size]).hexdigest()
+            if now.size == 0 or self._client.checksum(self._system.name, item.path) == ours:
+                return _Standing.LANDED if now.size == len(item.data) else _Standing.TORN
+        return _Standing.CHANGED
 
     def is_same_version(self, path: str, known: Attr, now: Attr) -> bool:
         """Tell whether *now* (by stat) is the version of *path* that *known* describes."""
@@ -211,10 +249,7 @@ class TransferEngine:
         beside = replace(item, path=path, base=None)
         if self._stat_or_none(path) is not None:
             raise os_error(errno.EAGAIN, path, "a conflict copy of this very second exists")
-        if self._needs_tar(beside):
-            self._place(beside)
-        else:
-            self._upload(beside, None)
+        self._send(beside, None)
         return ConflictError(item.path, path, self._prove(beside))
 
     def _stat_or_none(self, path: str) -> Attr | None:
@@ -222,6 +257,23 @@ class TransferEngine:
             return self._client.stat(self._system.name, path)
         except FileNotFoundError:
             return None
+
+
+def _with_inherited_mode(item: StoreItem, now: Attr | None) -> StoreItem:
+    """Return *item* with the mode of the file it goes over, where nobody asked for another."""
+    known = now or item.base
+    if item.mode is not None or known is None:
+        return item
+    return replace(item, mode=known.mode, exact_mode=True)
+
+
+def _mode_to_set(item: StoreItem, mode: int) -> bool:
+    """Tell whether a file with *mode* needs a chmod to be as *item* wants it."""
+    wanted = item.mode if item.mode is not None else mode
+    if item.exact_mode:
+        return wanted != mode
+    # What a umask takes from new files is the cluster's to decide.
+    return bool(mode & ~wanted or wanted & ~mode & ~_UMASK)
 
 
 def _member(item: StoreItem) -> Member:

@@ -9,13 +9,14 @@ The queue knows keys and two callables, nothing of files or the network:
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from firecrestfs.errors import is_transient
+from firecrestfs.errors import is_transient, os_error
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 Outcome = Mapping[str, OSError | None]
 
 _MAX_BATCH = 200
+#: The settle delay begins anew with each change, but lasts no longer than so many times itself.
+_LONGEST_SETTLE = 10
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 
@@ -88,7 +91,10 @@ class WriteBack:
             elif entry.in_flight:
                 entry.again = True
             else:
-                entry.due, entry.tries, entry.parked = now + self._delay_s, 0, False
+                # A log that is appended to again and again is stored all the same.
+                latest = entry.since + _LONGEST_SETTLE * self._delay_s
+                entry.due = max(now, min(now + self._delay_s, latest))
+                entry.tries, entry.parked = 0, False
             self._condition.notify_all()
 
     def cancel(self, key: str) -> bool:
@@ -129,7 +135,7 @@ class WriteBack:
                 entry = self._entries[key]
                 entry.due, entry.parked = self._clock(), False
             self._condition.notify_all()
-            while self._unsettled_locked(wanted) and not interrupted():
+            while self._unsettled_locked(wanted) and not interrupted() and not self._stopping:
                 if end is not None and self._clock() >= end:
                     break
                 self._condition.wait(0.2)
@@ -174,12 +180,23 @@ class WriteBack:
             batch = self._take()
             if not batch:
                 return
-            try:
-                outcome = self._store(batch)
-            except Exception as exc:
-                log.exception("internal error in a store")
-                outcome = {key: OSError(5, f"internal error: {exc}") for key in batch}
-            self._settle(batch, outcome)
+            for key, exc in self._settle(batch, self._outcome_of(batch)):
+                try:
+                    self._on_parked(key, exc)
+                except Exception:
+                    log.exception("internal error in telling that %s is parked", key)
+
+    def _outcome_of(self, batch: Sequence[str]) -> Outcome:
+        """Store *batch*; whatever goes wrong becomes the outcome of its keys."""
+        try:
+            outcome = self._store(batch)
+            missing = os_error(errno.EIO, None, "internal error: the store told no outcome")
+            return {key: outcome.get(key, missing) for key in batch}
+        except OSError as exc:
+            return dict.fromkeys(batch, exc)
+        except Exception as exc:
+            log.exception("internal error in a store")
+            return dict.fromkeys(batch, os_error(errno.EIO, None, f"internal error: {exc}"))
 
     def _take(self) -> list[str]:
         with self._condition:
@@ -217,7 +234,8 @@ class WriteBack:
         waiting = [each.due for each in self._entries.values() if self._ready(each)]
         return max(0.01, min(waiting) - self._clock()) if waiting else None
 
-    def _settle(self, batch: Sequence[str], outcome: Outcome) -> None:
+    def _settle(self, batch: Sequence[str], outcome: Outcome) -> list[tuple[str, OSError]]:
+        """Note what became of *batch*; return the keys that were parked, with the reasons."""
         parked: list[tuple[str, OSError]] = []
         with self._condition:
             for key in batch:
@@ -233,8 +251,7 @@ class WriteBack:
                 else:
                     self._settle_one_locked(key, entry, exc)
             self._condition.notify_all()
-        for key, exc in parked:
-            self._on_parked(key, exc)
+        return parked
 
     def _settle_one_locked(self, key: str, entry: _Entry, exc: OSError | None) -> None:
         now = self._clock()
@@ -244,5 +261,5 @@ class WriteBack:
             del self._entries[key]
         else:
             entry.tries += 1
-            delay = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** (entry.tries - 1))
+            delay = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(entry.tries - 1, 16))
             entry.due = now + delay * random.uniform(0.7, 1.3)

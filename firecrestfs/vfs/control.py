@@ -38,7 +38,7 @@ class ErrorLog:
         """Add the line that *path* had the trouble *text*."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         with self._lock:
-            self._lines.append(f"{stamp} {path}: {text}")
+            self._lines.append(f"{stamp} {path}: {text}".replace("\n", "\\n"))
 
     def lines(self) -> list[str]:
         """Return the lines, oldest first."""
@@ -60,9 +60,10 @@ class _CommandHandle(OpenFile):
         return self._answer[offset : offset + size]
 
     def write(self, data: bytes, offset: int) -> int:
-        """Carry out the command line in *data*."""
-        line = data.decode("utf-8", "surrogateescape").strip()
-        self._answer = self._run(line).encode("utf-8", "surrogateescape") if line else b""
+        """Carry out each command line in *data*."""
+        lines = data.decode("utf-8", "surrogateescape").split("\n")
+        answers = [self._run(line.strip()) for line in lines if line.strip()]
+        self._answer = "".join(answers).encode("utf-8", "surrogateescape")
         return len(data)
 
     def truncate(self, size: int) -> None:

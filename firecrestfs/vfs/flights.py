@@ -10,8 +10,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from firecrestfs.cache.metadata import boottime
@@ -51,7 +50,10 @@ class Flights:
         With a *key*, callers of an equal key share one call. Raises EINTR when the waiting process
         was interrupted and ETIMEDOUT after the deadline; the call itself goes on in both cases.
         """
-        future = self._join(call, key)
+        try:
+            future = self._join(call, key)
+        except RuntimeError:
+            raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down") from None
         return self._wait(future, interruptible)
 
     def commit(self, call: Callable[[], T]) -> T:
@@ -81,15 +83,10 @@ class Flights:
 
     def _wait(self, future: Future[T], interruptible: bool) -> T:
         end = boottime() + self._deadline_s
-        while True:
-            try:
-                return future.result(SLICE_S)
-            except FutureTimeout:
-                if future.done():
-                    continue
-                if interruptible and self._interrupted():
-                    raise os_error(errno.EINTR) from None
-                if boottime() > end:
-                    raise os_error(
-                        errno.ETIMEDOUT, None, f"no answer within {self._deadline_s:.0f} s"
-                    ) from None
+        # Not `future.result(timeout)`: it can't tell its own timeout from a call's ETIMEDOUT.
+        while not wait([future], SLICE_S).done:
+            if interruptible and self._interrupted():
+                raise os_error(errno.EINTR)
+            if boottime() > end:
+                raise os_error(errno.ETIMEDOUT, None, f"no answer within {self._deadline_s:.0f} s")
+        return future.result()

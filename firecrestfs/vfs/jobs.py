@@ -126,8 +126,7 @@ class JobsFilesystem(Filesystem):
     def create(self, path: str, flags: int, mode: int) -> OpenFile:
         """Take a new script."""
         directory, name = self._split(path)
-        if name == "queue" or name.endswith((".jobid", ".error")):
-            raise os_error(errno.EACCES, path, "this name tells what became of a script")
+        self._refuse_own(name, path)
         script = _Script(mode=mode & 0o777)
         self._scripts[directory, name] = script
         return self._handle(path, directory, name, script, flags)
@@ -135,6 +134,8 @@ class JobsFilesystem(Filesystem):
     def truncate(self, path: str, size: int) -> None:
         """Cut or extend a script."""
         script = self._script(path)
+        if size > _SCRIPT_BYTES:
+            raise os_error(errno.EFBIG, path, f"a script holds {_SCRIPT_BYTES:,} bytes at most")
         del script.content[size:]
         script.content.extend(bytes(size - len(script.content)))
 
@@ -150,6 +151,7 @@ class JobsFilesystem(Filesystem):
         script = self._script(old)
         if JOBS_NAME not in new.split("/") or self._split(old)[0] != self._split(new)[0]:
             raise os_error(errno.EXDEV, new)
+        self._refuse_own(self._split(new)[1], new)
         self._scripts[self._split(new)] = script
         del self._scripts[self._split(old)]
         directory, name = self._split(new)
@@ -249,11 +251,16 @@ class JobsFilesystem(Filesystem):
 
     def _split(self, path: str) -> tuple[str, str]:
         """Return the directory that has this `.jobs`, and the name in it (empty: itself)."""
-        before, _, after = path.partition(f"/{JOBS_NAME}")
-        name = after.strip("/")
-        if "/" in name:
+        parts = path.split("/")
+        at = parts.index(JOBS_NAME)
+        if len(parts) > at + 2:
             raise os_error(errno.ENOENT, path)
-        return before or "/", name
+        return "/".join(parts[:at]) or "/", "/".join(parts[at + 1 :])
+
+    @staticmethod
+    def _refuse_own(name: str, path: str) -> None:
+        if name == "queue" or name.endswith((".jobid", ".error")):
+            raise os_error(errno.EACCES, path, "this name tells what became of a script")
 
     def _script(self, path: str) -> _Script:
         key = self._split(path)

@@ -15,7 +15,8 @@ def shown_target(path: str, target: str) -> str:
     if target.startswith("/"):
         return _relative(posixpath.normpath(target), directory)
     depth = len([part for part in directory.split("/") if part])
-    if _climbs(target) > depth:
+    # Any name on the way may be a link itself, so no name makes up for a step upwards.
+    if target.split("/").count("..") > depth:
         return _relative(posixpath.normpath(posixpath.join(directory, target)), directory)
     return target
 
@@ -34,15 +35,3 @@ def remote_target(mountpoint: str, system: str, target: str) -> str:
 def _relative(target: str, directory: str) -> str:
     # normpath keeps two leading slashes; a target of one root is never another's.
     return posixpath.relpath("/" + target.lstrip("/"), directory)
-
-
-def _climbs(target: str) -> int:
-    """Return how many levels above its directory the relative *target* goes at most."""
-    level = highest = 0
-    for part in target.split("/"):
-        if part == "..":
-            level -= 1
-        elif part not in ("", "."):
-            level += 1
-        highest = min(highest, level)
-    return -highest

@@ -27,6 +27,10 @@ class Litter:
         attr, content = self._files[path]
         return replace(attr, size=len(content))
 
+    def content(self, path: str) -> bytes:
+        """Return the bytes of *path*, which must be here."""
+        return bytes(self._files[path][1])
+
     def entries(self, directory: str) -> list[DirEntry]:
         """Return what lies in *directory*."""
         paths = [path for path in list(self._files) if split(path)[0] == directory]
@@ -51,5 +55,5 @@ class Litter:
 
     def remove_below(self, path: str) -> None:
         """Forget everything at and below *path*."""
-        for each in [each for each in self._files if is_below(each, path)]:
+        for each in [each for each in list(self._files) if is_below(each, path)]:
             self.remove(each)

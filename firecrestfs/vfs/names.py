@@ -145,9 +145,27 @@ class RemoteNames:
         if attr.kind is Kind.DIRECTORY:
             raise os_error(errno.EXDEV, old, "a directory on the cluster is copied, not renamed")
         if old in self._view.litter:
-            self._view.litter.rename(old, new)
+            self._rename_litter(old, new)
             return
         self._rename_file(old, new)
+
+    def _rename_litter(self, old: str, new: str) -> None:
+        """Rename what only this machine has; under a common name it becomes a file to store."""
+        if guard.is_litter(split(new)[1]):
+            self._view.litter.rename(old, new)
+            return
+        attr, content = self._view.litter.attr(old), self._view.litter.content(old)
+        base = self._overlay.take_gone(new) or self._view.remote_attr_or_none(new)
+        file = self._parts.content.new(replace(attr, size=0))
+        file.create(attr.mode)
+        if content:
+            file.write(content, 0)
+        file.rebase(base, self._identity.inode(new))
+        self._drop(self._overlay.detach(new))
+        self._overlay.attach(new, file)
+        self._stores.note(file, closed=True)
+        self._stores.changed(file)
+        self._view.litter.remove(old)
 
     def _check_target(self, attr: Attr, new: str) -> None:
         target = self._view.attr_or_none(new)

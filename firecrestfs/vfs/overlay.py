@@ -105,8 +105,9 @@ class Overlay:
             file = self._detach_locked(old)
             if file is not None:
                 self._attach_locked(new, file)
-            self._times.pop(old, None)
             self._times.pop(new, None)
+            if old in self._times:
+                self._times[new] = self._times.pop(old)
             return replaced
 
     # -- unlinked while open -------------------------------------------------------------------
@@ -148,7 +149,7 @@ class Overlay:
         """Show these times for the stored *path* while *attr* describes it."""
         with self._lock:
             old = self._times.get(path)
-            if old is not None:
+            if old is not None and (old.size, old.remote_mtime_ns) == (attr.size, attr.mtime_ns):
                 atime_ns = old.atime_ns if atime_ns is None else atime_ns
                 mtime_ns = old.mtime_ns if mtime_ns is None else mtime_ns
             self._times[path] = _Times(attr.size, attr.mtime_ns, atime_ns, mtime_ns)

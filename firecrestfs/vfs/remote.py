@@ -244,7 +244,7 @@ class RemoteFilesystem(Filesystem):
             file.set_times(atime_ns, mtime_ns)
             self._changed_attributes(file)
         elif path not in self._view.litter:
-            shown = attr if file is None else file.attr
+            shown = self._tree.getattr(path) if file is None else file.attr
             self._overlay.remember_times(path, shown, atime_ns, mtime_ns)
 
     def _changed_attributes(self, file: CachedFile) -> None:

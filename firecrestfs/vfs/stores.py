@@ -68,7 +68,9 @@ class Stores:
         if file.complete or attr is None:
             return
         if not path:
-            raise os_error(errno.ESTALE, None, "the file was removed before it was read")
+            raise os_error(
+                errno.ESTALE, None, "it changed or was removed on the cluster: open it again"
+            )
         self._content.make_room(attr.size)
         data = self._engine.fetch(path, attr)
         if len(data) != attr.size:
@@ -228,4 +230,12 @@ class Stores:
 
 
 def _item(key: int, path: str, snapshot: Snapshot) -> StoreItem:
-    return StoreItem(key, path, snapshot.data, snapshot.mode, snapshot.mtime_ns, snapshot.base)
+    return StoreItem(
+        key,
+        path,
+        snapshot.data,
+        snapshot.mode,
+        snapshot.exact_mode,
+        snapshot.mtime_ns,
+        snapshot.base,
+    )

@@ -159,9 +159,10 @@ class RemoteView:
 
     def _remembered(self, path: str, file: CachedFile, attr: Attr) -> Attr:
         """Return what is shown for a stored file whose copy we have, while it is the same file."""
-        if file.describes(attr):
+        if file.describes(attr) or file.writers:
             return file.attr
-        # Someone changed it on the cluster. Who has it open goes on with the version it opened.
+        # Someone changed it on the cluster. Who reads it goes on with the version it opened; who
+        # writes it shall find out when it is stored, with both versions kept.
         if self._overlay.detach(path, file) is not None:
             self._content.drop(file)
         return attr
