@@ -314,4 +314,5 @@ def _raise_file_limit() -> None:
 
 def _fsname(url: str) -> str:
     # Commas separate options of FUSE.
-    return (urlsplit(url).hostname or "firecrest").replace(",", "")
+    server = urlsplit(url).netloc.rpartition("@")[2]
+    return server.replace(",", "") or "firecrest"

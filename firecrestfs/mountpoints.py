@@ -37,9 +37,10 @@ def mounted_types() -> dict[str, str]:
     found = {}
     # Only a newline ends a line: names may hold whatever else splitlines() splits at.
     text = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
-    for line in text.rstrip("\n").split("\n"):
-        before, _, after = line.partition(" - ")
-        found[_unescaped(before.split(" ")[4])] = after.split(" ")[0]
+    for line in text.split("\n"):
+        before, separator, after = line.partition(" - ")
+        if separator:
+            found[_unescaped(before.split(" ")[4])] = after.split(" ")[0]
     return found
 
 
@@ -98,6 +99,7 @@ def require_fit(mountpoint: str) -> None:
 
     A stale mount of ours ("Transport endpoint is not connected") is taken away first.
     """
+    mountpoint = resolved(mountpoint)
     heal(mountpoint)
     try:
         names = os.listdir(mountpoint)
