@@ -86,9 +86,10 @@ class RemoteTree:
                 name: self.plain_directory(join(directory, name))
                 for name in self._synthetic[directory]
             }
+        self._walks.read(directory)
         entries = self._metadata.listing(directory)
         if entries is None:
-            top = self._walks.listed(directory)
+            top = self._walks.listed(directory, self._metadata.listing(split(directory)[0]))
             if top is not None and not self._is_outer(top) and self._fetch_tree(top):
                 entries = self._metadata.listing(directory)
         if entries is None:

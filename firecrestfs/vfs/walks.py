@@ -1,19 +1,20 @@
 """Walks: recognising `find`, `du` and `grep -r`, so that one recursive listing can serve them.
 
-A program that lists two directories beside each other within moments goes through all of them.
+A program that walks a tree lists a directory and then its subdirectories in the order in which it
+was told of them. A person who looks into two directories of her home is no walk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cachetools import TTLCache
 
 from firecrestfs.cache.metadata import boottime, join, split
-from firecrestfs.model import DirEntry, Kind
+from firecrestfs.model import Attr, DirEntry, Kind
 
-#: So many directories beside each other, listed within so many seconds, are a walk.
-_SIBLINGS = 2
+#: After so many of the first subdirectories, each listed within so many seconds, it is a walk.
+_FIRST = 2
 _WITHIN_S = 5.0
 #: A tree that was too large to be listed at once isn't tried again for this long.
 _TOO_LARGE_S = 600.0
@@ -25,23 +26,37 @@ class Walks:
 
     def __init__(self, clock: Callable[[], float] = boottime) -> None:
         self._siblings: TTLCache[str, frozenset[str]] = TTLCache(_REMEMBERED, _WITHIN_S, clock)
+        self._read: TTLCache[str, bool] = TTLCache(_REMEMBERED, 4 * _WITHIN_S, clock)
         self._too_large: TTLCache[str, bool] = TTLCache(_REMEMBERED, _TOO_LARGE_S, clock)
 
-    def listed(self, directory: str) -> str | None:
+    def read(self, directory: str) -> None:
+        """Note that the entries of *directory* are being read, from the cache or not."""
+        self._read[directory] = True
+
+    def listed(self, directory: str, siblings: Mapping[str, Attr] | None) -> str | None:
         """Note that *directory* is about to be listed; return the tree that is being walked.
 
-        None means: no walk is known, list this directory alone.
+        *siblings* are the entries of its parent, as far as they are known. None is returned where
+        no walk is recognised: list this directory alone.
         """
-        parent = split(directory)[0]
-        seen = self._siblings.get(parent, frozenset())
-        if len(seen - {directory}) >= _SIBLINGS and parent not in self._too_large:
-            return parent
-        self._siblings[parent] = seen | {directory}
-        return None
+        parent, name = split(directory)
+        if siblings is None or parent not in self._read or parent in self._too_large:
+            return None
+        seen = self._siblings.get(parent, frozenset()) | {name}
+        self._siblings[parent] = seen
+        return parent if len(seen) > _FIRST and _are_first(seen, siblings) else None
 
     def refused(self, top: str) -> None:
         """Note that *top* can't be listed as a whole."""
         self._too_large[top] = True
+
+
+def _are_first(names: frozenset[str], siblings: Mapping[str, Attr]) -> bool:
+    """Tell whether *names* are the subdirectories that a program would look into first."""
+    every = [name for name, attr in siblings.items() if attr.kind is Kind.DIRECTORY]
+    plain = [name for name in every if not name.startswith(".")]
+    orders: Sequence[Sequence[str]] = (every, plain, sorted(every), sorted(plain))
+    return any(names == frozenset(order[: len(names)]) for order in orders)
 
 
 def by_directory(top: str, entries: Iterable[DirEntry]) -> dict[str, list[DirEntry]]:
