@@ -13,6 +13,7 @@ be wrong only independently. Where to read on, outside in:
     login       the session in which a command runs
     shell       how a shell would read a command line with a path pasted into it
     tree        remote paths onto local ones
+    objectstore staging of large files, like S3
     jobs scheduler runner sandbox       batch jobs, which really run
     knobs faults requestlog             how tests steer and watch it
     populate    what the demo finds

@@ -1,8 +1,9 @@
 """Faults on demand: rules that say which request goes wrong, and how.
 
 A rule names requests by a glob over endpoint names ("ops/upload", "jobs/*", "*") and is used up
-after `count` applications. The web layer asks `FaultBoard.take` once per request and carries out
-what it says; what a kind means is written at `KINDS`.
+after `count` applications. Requests to the object store are "store/get", "store/part" and so on;
+those of transfer jobs to it "job/get" and so on. The web layer asks `FaultBoard.take` once per
+request and carries out what it says; what a kind means is written at `KINDS`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import fnmatch
 import random
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,25 +25,37 @@ KINDS = {
     "stall_body": "send the headers and `bytes` of the body, wait `seconds`, then send the rest",
     "cut_body": "send the headers and `bytes` of the body, then close the connection",
     "late_status": "do the work, then answer with `status` as if it had failed",
+    "torn": "do the work with the first `bytes` of the file that is sent, then answer with"
+    " `status`; 0: close the connection. The object store stores nothing then",
+    "expire_tokens": "let all tokens issued so far expire, then go on as usual",
 }
 
 
 @dataclasses.dataclass
 class Fault:
-    """One rule. `after` requests that match pass first; then at most `count` are hit (-1: all)."""
+    """One rule.
+
+    `after` requests that match pass first; of the others every `every`th is hit with
+    `probability`, at most `count` (-1: all). `begin` and `end` are seconds since the rule was set.
+    """
 
     kind: str
     match: str = "*"
     method: str = "*"
-    path: str = "*"  # a glob over the path in the query
+    path: str = "*"  # a glob over the path in the query; for the object store over the key
     status: int = 503
     body: Any = ""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     count: int = 1
     after: int = 0
+    every: int = 1
     probability: float = 1.0
+    begin: float = 0.0
+    end: float | None = None
     seconds: float = 1.0
     bytes: int = 0
+    added: float = dataclasses.field(default_factory=time.monotonic)
+    seen: int = 0
 
     @classmethod
     def parse(cls, rule: Mapping[str, Any]) -> Fault:
@@ -102,8 +116,14 @@ class FaultBoard:
         return None
 
     def _hits(self, rule: Fault) -> bool:
+        age = time.monotonic() - rule.added
+        if age < rule.begin or (rule.end is not None and age >= rule.end):
+            return False
         if rule.after > 0:
             rule.after -= 1
+            return False
+        rule.seen += 1
+        if rule.seen % rule.every:
             return False
         if rule.probability < 1.0 and self._random.random() >= rule.probability:
             return False

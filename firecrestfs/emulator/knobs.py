@@ -42,6 +42,13 @@ class Knobs:
     poll_interval: float = _knob(60.0, "seconds between two looks of a transfer job at the store")
     max_part_size: int = _knob(1024**3, "bytes of one part of a staged transfer")
     url_ttl: int = _knob(604800, "seconds a presigned URL lives")
+    store_latency: float = _knob(
+        0.0, "milliseconds that every call to the object store takes on top"
+    )
+    late_objects: float = _knob(0.0, "seconds until a stored object can be seen")
+    min_part_size: int = _knob(5 * 1024 * 1024, "least bytes of a part of an object but the last")
+    object_days: float = _knob(10.0, "days until the object store removes an object")
+    complete_twice: bool = _knob(False, "completing an upload again is fine; else NoSuchUpload")
     queue_seconds: float = _knob(0.5, "how long a job stays PENDING although a slot is free")
     slots: int = _knob(4, "jobs that run at the same time")
     accounting_delay: float = _knob(0.0, "seconds during which a new job answers 404")

@@ -15,12 +15,17 @@ class LoggedRequest(NamedTuple):
     query: str
     status: int  # 0: the connection was closed without an answer
     seconds: float
-    endpoint: str  # such as "ops/ls", "jobs/get", "token"; "" for an unknown route
+    endpoint: str  # such as "ops/ls", "store/get", "token"; "" for an unknown route
 
     @property
     def is_token(self) -> bool:
         """Whether it went to the token endpoint, which no budget counts."""
         return self.endpoint == "token"
+
+    @property
+    def is_from_job(self) -> bool:
+        """Whether a transfer job sent it to the object store, and no client."""
+        return self.endpoint.startswith("job/")
 
 
 class RequestLog:
@@ -47,9 +52,9 @@ class RequestLog:
             return list(self._entries)
 
     def count(self, endpoint: str | None = None) -> int:
-        """Count the requests to *endpoint*, or all but those for tokens."""
+        """Count the requests to *endpoint*, or all of clients but those for tokens."""
         if endpoint is None:
-            return sum(not entry.is_token for entry in self.snapshot())
+            return sum(not (entry.is_token or entry.is_from_job) for entry in self.snapshot())
         return sum(entry.endpoint == endpoint for entry in self.snapshot())
 
     def __iter__(self) -> Iterator[LoggedRequest]:

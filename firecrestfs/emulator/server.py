@@ -18,12 +18,13 @@ from typing import Any
 
 from flask import Flask
 
-from . import identity, v2
+from . import identity, v1, v2
 from .cluster import DEFAULT_FILE_SYSTEMS, Cluster, FileSystem, SystemSpec
 from .control import Control
 from .faults import FaultBoard
 from .frontdoor import FrontDoor
 from .knobs import Knobs
+from .objectstore import PREFIX, ObjectStore
 from .populate import Population
 from .requestlog import RequestLog
 from .site import Site
@@ -53,8 +54,8 @@ class Emulator:
         file_systems: tuple[FileSystem, ...] = DEFAULT_FILE_SYSTEMS,
         settings: Mapping[str, object] | None = None,
     ) -> None:
-        if api != "v2":
-            raise ValueError(f"API {api!r} is not emulated yet")
+        if api not in APIS:
+            raise ValueError(f"API {api!r} is not one of {', '.join(APIS)}")
         self.api = api
         self.knobs = Knobs()
         for name, value in {"latency": latency, **(settings or {})}.items():
@@ -69,7 +70,8 @@ class Emulator:
             spec.name: Cluster(spec, self.root / spec.name, self.knobs, users, file_systems)
             for spec in (SystemSpec(one) if isinstance(one, str) else one for one in systems)
         }
-        self._site = Site(self.knobs, self.tokens, self.clusters)
+        self.store = ObjectStore(self.root / ".store", self.knobs)
+        self._site = Site(self.knobs, self.tokens, self.clusters, self.store)
         self._port = port
         self._web: WebServer | None = None
 
@@ -80,10 +82,12 @@ class Emulator:
         app.url_map.merge_slashes = False
         Control(self._site).register(app)
         identity.register(app, self._site)
-        v2.register(app, self._site)
+        version = v1 if self.api == "v1" else v2
+        version.register(app, self._site)
         groups = [group.gid for one in self.clusters.values() for group in one.account.groups[1:]]
-        web = WebServer(FrontDoor(app, self._site, v2.canonical_path), self._port, groups)
+        web = WebServer(FrontDoor(app, self._site, version.canonical_path), self._port, groups)
         self.url = self._site.url = web.start()
+        self.store.url = self.url + PREFIX
         self._web = web
         obstacle = self.cluster.job_obstacle()
         if obstacle:
@@ -96,6 +100,7 @@ class Emulator:
         if self._web is not None:
             self._web.stop()
             self._web = None
+        self.store.clear()
         if self._temporary:
             _remove(self.root)
 

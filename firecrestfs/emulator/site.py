@@ -8,6 +8,7 @@ import time
 from .cluster import Cluster
 from .faults import FaultBoard
 from .knobs import Knobs
+from .objectstore import ObjectStore
 from .requestlog import RequestLog
 from .shell import Alarms
 from .tokens import Tokens
@@ -20,6 +21,7 @@ class Site:
     knobs: Knobs
     tokens: Tokens
     clusters: dict[str, Cluster]
+    store: ObjectStore
     requests: RequestLog = dataclasses.field(default_factory=RequestLog)
     faults: FaultBoard = dataclasses.field(default_factory=FaultBoard)
     alarms: Alarms = dataclasses.field(default_factory=Alarms)

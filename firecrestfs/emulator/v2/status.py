@@ -175,7 +175,7 @@ class Status:
             "serviceType": "s3",
             "name": "s3-storage",
             "privateUrl": _HIDDEN,
-            "publicUrl": f"{self._site.url}/_s3",
+            "publicUrl": self._site.store.url,
             "accessKeyId": _HIDDEN,
             "secretAccessKey": _HIDDEN,
             "region": "us-east-1",
