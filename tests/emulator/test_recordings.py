@@ -13,7 +13,7 @@ import pytest
 
 from firecrestfs.emulator import Emulator, FileSystem, SystemSpec
 
-from .recordings import ROOT, Area, Fixture, Replay
+from .recordings import ROOT, Area, Verdict, replay_area
 
 AREAS = (
     *("status", "errors", "ls", "stat", "names", "read", "download", "upload"),
@@ -92,19 +92,11 @@ def make_values(emulator: Emulator) -> dict[str, str]:
 
 def differences(area: Area, root: Path) -> dict[str, list[str]]:
     """Replay an area; return the problems by step, the names numbered where they repeat."""
-    out: dict[str, list[str]] = {}
     with make_emulator(root) as emulator:
         values = make_values(emulator)
         if area.name in ("upload", "jobs"):  # some of their steps run into the limit
             emulator.knobs.put("command_seconds", 0.5)
-        Fixture(emulator.cluster.local(values["HOME"]), values).build(area.fixture)
-        replay = Replay(emulator.url, values)
-        for step in area.steps:
-            name = step["name"].strip()
-            while name in out:
-                name += " (again)"
-            out[name] = replay.step(step)
-        replay.close()
+        out = replay_area(area, emulator.url, emulator.cluster.local(values["HOME"]), values)
         assert not emulator.alarms
     return out
 
@@ -117,18 +109,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", AREAS)
 def test_area(name: str, root: Path) -> None:
-    found = differences(Area.load("v2", name), root)
-    unexplained = {
-        step: problems
-        for step, problems in found.items()
-        if problems and (name, step) not in DEVIATIONS | RACES
-    }
-    outdated = [
-        step for area, step in DEVIATIONS if area == name and not found.get(step, ["missing"])
-    ]
-    text = "\n".join(f"{step}\n    " + "\n    ".join(lines) for step, lines in unexplained.items())
-    assert not unexplained, text
-    assert not outdated
+    Verdict(name, differences(Area.load("v2", name), root), DEVIATIONS, RACES).check()
 
 
 def main() -> None:
@@ -138,10 +119,7 @@ def main() -> None:
     for name in AREAS:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
             found = differences(Area.load("v2", name), Path(root))
-        wrong = [step for step, problems in found.items() if problems]
-        print(f"{name:10} {len(found) - len(wrong):4} of {len(found):4}")
-        for step in wrong:
-            print(f"    {step}: {(DEVIATIONS | RACES).get((name, step), found[step][0])}")
+        Verdict(name, found, DEVIATIONS, RACES).print()
 
 
 if __name__ == "__main__":
