@@ -1,0 +1,155 @@
+"""Symlinks never lead out of their system; hard links are made on the cluster."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from ..harness import Server, local_scratch
+from .drivers import Driver
+
+
+@pytest.mark.parametrize("text", ["f", "./f", "sub/../f", "nowhere", "sub/gone", "ä b'c\"d"])
+def test_a_link_made_here_keeps_its_text(fs: Driver, there: Path, text: str) -> None:
+    (there / "f").write_bytes(b"content")
+    (there / "sub").mkdir()
+    fs.symlink(text, "link")
+    assert os.readlink(there / "link") == text
+    assert fs.readlink("link") == text
+    assert stat.S_ISLNK(fs.lstat("link").st_mode)
+    assert fs.lstat("link").st_size == len(text.encode())
+    assert fs.exists("link")
+    if text.endswith("f"):
+        assert fs.read_file("link") == b"content"
+    else:
+        with pytest.raises(FileNotFoundError):
+            fs.stat("link")
+
+
+def test_links_of_the_cluster(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"content")
+    (there / "sub").mkdir()
+    (there / "sub" / "up").symlink_to("../f")
+    (there / "dir").symlink_to("sub")
+    (there / "dangling").symlink_to("nothing")
+    (there / "loop").symlink_to("loop")
+    assert fs.readlink("sub/up") == "../f"
+    assert fs.read_file("sub/up") == b"content"
+    assert fs.read_file("dir/up") == b"content"
+    assert fs.listdir("dir") == ["up"]
+    assert fs.readlink("dangling") == "nothing"
+    with pytest.raises(FileNotFoundError):
+        fs.read_file("dangling")
+    with pytest.raises(OSError) as refusal:
+        fs.read_file("loop")
+    assert refusal.value.errno == errno.ELOOP
+
+
+def test_an_absolute_link_stays_in_the_mount(fs: Driver, there: Path, server: Server) -> None:
+    home = server.info["systems"][0]["home"]
+    (there / "f").write_bytes(b"content")
+    (there / "absolute").symlink_to(f"{home}/{there.name}/f")
+    (there / "scratch").symlink_to("/scratch/demo")
+    shown = fs.readlink("absolute")
+    assert not shown.startswith("/")
+    assert fs.lstat("absolute").st_size == len(shown)
+    assert fs.read_file("absolute") == b"content"
+    (local_scratch(server) / there.name).write_bytes(b"there")
+    assert fs.read_file(f"scratch/{there.name}") == b"there"
+    (local_scratch(server) / there.name).unlink()
+
+
+@pytest.mark.parametrize("text", ["/etc/hostname", "../../../../../etc/hostname", "/../../etc/x"])
+def test_a_link_never_leads_out_of_its_system(fs: Driver, there: Path, text: str) -> None:
+    (there / "link").symlink_to(text)
+    assert not fs.readlink("link").startswith("/")
+    with pytest.raises(FileNotFoundError):
+        fs.stat("link")
+    with pytest.raises(FileNotFoundError):
+        fs.read_file("link")
+
+
+def test_a_climbing_link_to_another_system_stays(fs: Driver, there: Path) -> None:
+    (there / "link").symlink_to("../../../../other/home")
+    with pytest.raises(FileNotFoundError):
+        fs.listdir("link")
+
+
+def test_an_absolute_link_made_here_is_returned_as_it_was_given(fs: Driver, there: Path) -> None:
+    fs.symlink("/scratch/demo/x", "link")
+    assert os.readlink(there / "link") == "/scratch/demo/x"
+    assert fs.readlink("link") == "/scratch/demo/x"
+
+
+def test_making_what_exists(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"x")
+    (there / "d").mkdir()
+    for name in ("f", "d"):
+        with pytest.raises(FileExistsError):
+            fs.symlink("x", name)
+        with pytest.raises(FileExistsError):
+            fs.link("f", name)
+    assert os.listdir(there / "d") == []
+
+
+def test_removing_a_link_leaves_its_target(fs: Driver, there: Path) -> None:
+    (there / "d").mkdir()
+    (there / "d" / "f").write_bytes(b"x")
+    (there / "link").symlink_to("d")
+    with pytest.raises(NotADirectoryError):
+        fs.rmdir("link")
+    fs.unlink("link")
+    assert sorted(os.listdir(there)) == ["d"]
+    assert (there / "d" / "f").exists()
+
+
+def test_writing_through_a_link(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"old")
+    (there / "link").symlink_to("f")
+    fs.write_file("link", b"new")
+    fs.land()
+    assert (there / "f").read_bytes() == b"new"
+    assert (there / "link").is_symlink()
+
+
+def test_hard_links(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    (there / "d").mkdir()
+    fs.link("a", "d/b")
+    assert os.stat(there / "a").st_ino == os.stat(there / "d" / "b").st_ino
+    assert fs.read_file("d/b") == b"content"
+    assert fs.lstat("d/b").st_nlink == 2
+    fs.unlink("a")
+    assert fs.read_file("d/b") == b"content"
+
+
+def test_a_hard_link_to_a_file_that_was_not_stored_yet(fs: Driver, there: Path) -> None:
+    fs.write_file("a", b"content")
+    fs.link("a", "b")
+    fs.land()
+    assert (there / "b").read_bytes() == b"content"
+    assert os.stat(there / "a").st_ino == os.stat(there / "b").st_ino
+
+
+def test_a_write_through_one_hard_link_is_seen_through_the_other(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    fs.link("a", "b")
+    fs.append("a", b" and more")
+    fs.land()
+    assert (there / "b").read_bytes() == b"content and more"
+    fs.refresh()
+    assert fs.read_file("b") == b"content and more"
+
+
+def test_directories_have_no_hard_links(fs: Driver, there: Path) -> None:
+    (there / "d").mkdir()
+    with pytest.raises(OSError) as refusal:
+        fs.link("d", "e")
+    assert refusal.value.errno == errno.EPERM
+    with pytest.raises(OSError) as refusal:
+        fs.link("d", "/other/home/demo/e")
+    assert refusal.value.errno in (errno.EXDEV, errno.EPERM)

@@ -1,0 +1,118 @@
+"""Files that are unlinked while someone has them open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ..harness import Server, wait_for
+from .drivers import Driver
+
+
+def gone(there: Path) -> bool:
+    """Tell whether the directory becomes empty: close(2) returns before the file is released."""
+    return wait_for(lambda: os.listdir(there) == [], 5)
+
+
+def test_reading_on(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"content")
+    fd = fs.open("f")
+    fs.unlink("f")
+    assert not fs.exists("f")
+    assert fs.listdir() == []
+    assert fs.pread(fd, 100, 0) == b"content"
+    assert fs.fstat(fd).st_size == 7
+    fs.close(fd)
+    assert gone(there)
+
+
+def test_reading_on_what_was_never_read(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"content")
+    fd = fs.open("f", os.O_RDWR)
+    fs.unlink("f")
+    assert fs.pread(fd, 100, 0) == b"content"
+    fs.close(fd)
+    assert gone(there)
+
+
+def test_writing_on(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"content")
+    fd = fs.open("f", os.O_RDWR)
+    fs.unlink("f")
+    fs.pwrite(fd, b"!", 7)
+    assert fs.pread(fd, 100, 0) == b"content!"
+    fs.close(fd)
+    fs.land()
+    assert gone(there)
+
+
+def test_a_temporary_file_costs_nothing(fs: Driver, there: Path, server: Server) -> None:
+    fs.listdir()
+    server.requests(reset=True)
+    fd = fs.open("tmp", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fs.unlink("tmp")
+    fs.write(fd, b"scratch data")
+    assert fs.pread(fd, 100, 0) == b"scratch data"
+    fs.close(fd)
+    fs.land()
+    assert server.requests() == []
+    assert os.listdir(there) == []
+
+
+def test_a_new_file_of_the_same_name(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"old")
+    fd = fs.open("f")
+    fs.unlink("f")
+    fs.write_file("f", b"new content")
+    assert fs.pread(fd, 100, 0) == b"old"
+    assert fs.read_file("f") == b"new content"
+    fs.land()
+    fs.close(fd)
+    # Long enough for a late removal to come.
+    assert not wait_for(lambda: not (there / "f").exists(), 0.3)
+    assert fs.read_file("f") == b"new content"
+    fs.land()
+    assert (there / "f").read_bytes() == b"new content"
+    assert os.listdir(there) == ["f"]
+
+
+def test_a_file_that_someone_replaced_meanwhile_is_kept(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"old")
+    fd = fs.open("f")
+    fs.unlink("f")
+    (there / "f").write_bytes(b"somebody else's")
+    fs.close(fd)
+    assert not wait_for(lambda: not (there / "f").exists(), 0.3)
+    assert (there / "f").read_bytes() == b"somebody else's"
+
+
+def test_removing_the_directory_too(fs: Driver, there: Path) -> None:
+    (there / "d").mkdir()
+    (there / "d" / "f").write_bytes(b"content")
+    fd = fs.open("d/f")
+    fs.unlink("d/f")
+    if fs.mounted_by_kernel:
+        # libfuse keeps the file under a hidden name; rm -rf of such a directory succeeds.
+        fs.rmdir("d")
+        assert fs.pread(fd, 100, 0) == b"content"
+        fs.close(fd)
+    else:
+        fs.close(fd)
+        fs.rmdir("d")
+    assert gone(there)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_two_handles(fs: Driver, there: Path, stored: bool) -> None:
+    fs.write_file("f", b"content")
+    if stored:
+        fs.land()
+    first, second = fs.open("f"), fs.open("f")
+    fs.unlink("f")
+    fs.close(first)
+    assert fs.pread(second, 100, 0) == b"content"
+    fs.close(second)
+    fs.land()
+    assert gone(there)

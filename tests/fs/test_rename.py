@@ -1,0 +1,308 @@
+"""Renaming: new files here, stored ones on the cluster; a failure never costs the target."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from ..harness import Server
+from .drivers import Driver
+
+#: A user of the cluster who isn't us.
+STRANGER = 54321
+
+
+def test_a_new_file(fs: Driver, there: Path, server: Server) -> None:
+    fs.write_file("a", b"content")
+    server.requests(reset=True)
+    fs.rename("a", "b")
+    assert server.requests() == []
+    assert fs.listdir() == ["b"]
+    assert fs.read_file("b") == b"content"
+    fs.land()
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"content"
+
+
+def test_a_stored_file(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    before = os.stat(there / "a")
+    inode = fs.stat("a").st_ino
+    fs.rename("a", "b")
+    assert os.listdir(there) == ["b"]
+    after = os.stat(there / "b")
+    assert (after.st_ino, after.st_nlink) == (before.st_ino, 1)
+    assert after.st_mtime_ns == before.st_mtime_ns
+    assert fs.listdir() == ["b"]
+    assert not fs.exists("a")
+    assert fs.stat("b").st_ino == inode
+    assert fs.read_file("b") == b"content"
+
+
+def test_a_stored_file_over_another(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"the source")
+    (there / "b").write_bytes(b"the target, longer")
+    assert fs.read_file("b") == b"the target, longer"
+    inode = os.stat(there / "a").st_ino
+    fs.rename("a", "b")
+    assert os.listdir(there) == ["b"]
+    assert os.stat(there / "b").st_ino == inode
+    assert (there / "b").read_bytes() == b"the source"
+    assert fs.read_file("b") == b"the source"
+    assert fs.listdir() == ["b"]
+
+
+def test_into_another_directory(fs: Driver, there: Path) -> None:
+    (there / "x" / "y").mkdir(parents=True)
+    (there / "z").mkdir()
+    (there / "x" / "y" / "a").write_bytes(b"content")
+    fs.rename("x/y/a", "z/b")
+    assert (there / "z" / "b").read_bytes() == b"content"
+    assert os.listdir(there / "x" / "y") == []
+    assert fs.listdir("x/y") == []
+    assert fs.read_file("z/b") == b"content"
+
+
+def test_a_stored_file_that_was_read_or_changed_here(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    (there / "c").write_bytes(b"content")
+    assert fs.read_file("a") == b"content"
+    fs.append("c", b" and more")
+    fs.rename("a", "b")
+    fs.rename("c", "d")
+    assert fs.read_file("b") == b"content"
+    assert fs.read_file("d") == b"content and more"
+    fs.land()
+    assert (there / "b").read_bytes() == b"content"
+    assert (there / "d").read_bytes() == b"content and more"
+    assert sorted(os.listdir(there)) == ["b", "d"]
+
+
+def test_a_save_by_way_of_a_temporary_file_is_one_upload(
+    fs: Driver, there: Path, server: Server
+) -> None:
+    (there / "f").write_bytes(b"old content")
+    (there / "f").chmod(0o640)
+    fs.listdir()
+    server.requests(reset=True)
+    fs.write_file(".f.tmp", b"new content, longer")
+    fs.rename(".f.tmp", "f")
+    assert fs.read_file("f") == b"new content, longer"
+    fs.land()
+    assert (there / "f").read_bytes() == b"new content, longer"
+    assert os.listdir(there) == ["f"]
+    assert server.requests().count("ops/upload") == 1
+    assert not {"ops/extract", "ops/rm"} & set(server.requests())
+
+
+def test_a_save_by_way_of_a_backup(fs: Driver, there: Path) -> None:
+    # vim: f -> f~, a new f, unlink f~.
+    (there / "f").write_bytes(b"old")
+    fs.rename("f", "f~")
+    fs.write_file("f", b"new content")
+    fs.unlink("f~")
+    fs.land()
+    assert os.listdir(there) == ["f"]
+    assert (there / "f").read_bytes() == b"new content"
+    assert fs.read_file("f") == b"new content"
+
+
+def test_a_new_file_over_a_new_file(fs: Driver, there: Path) -> None:
+    fs.write_file("a", b"winner")
+    fs.write_file("b", b"loser")
+    fs.rename("a", "b")
+    fs.land()
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"winner"
+
+
+def test_a_stored_file_over_a_new_file(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"winner")
+    fs.write_file("b", b"loser")
+    fs.rename("a", "b")
+    assert fs.read_file("b") == b"winner"
+    fs.land()
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"winner"
+
+
+def test_a_stored_file_over_a_changed_one(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"winner")
+    (there / "b").write_bytes(b"target")
+    fs.append("b", b" changed")
+    fs.rename("a", "b")
+    assert fs.read_file("b") == b"winner"
+    fs.land()
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"winner"
+
+
+def test_while_open(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    fd = fs.open("a", os.O_RDWR)
+    fs.pwrite(fd, b"C", 0)
+    fs.rename("a", "b")
+    assert fs.pread(fd, 100, 0) == b"Content"
+    fs.pwrite(fd, b"!", 7)
+    fs.close(fd)
+    assert fs.read_file("b") == b"Content!"
+    fs.land()
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"Content!"
+
+
+def test_a_new_file_while_open(fs: Driver, there: Path) -> None:
+    fd = fs.open("a", os.O_RDWR | os.O_CREAT)
+    fs.write(fd, b"one")
+    fs.rename("a", "b")
+    fs.write(fd, b" two")
+    fs.close(fd)
+    fs.land()
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"one two"
+
+
+def test_over_an_open_file(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"new version")
+    (there / "b").write_bytes(b"old version")
+    fd = fs.open("b")
+    assert fs.pread(fd, 3, 0) == b"old"
+    fs.rename("a", "b")
+    assert fs.pread(fd, 100, 0) == b"old version"
+    assert fs.read_file("b") == b"new version"
+    fs.close(fd)
+    assert fs.read_file("b") == b"new version"
+    fs.land()
+    assert os.listdir(there) == ["b"]
+    assert (there / "b").read_bytes() == b"new version"
+
+
+def test_a_save_over_a_file_that_someone_reads(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"old version")
+    fd = fs.open("f")
+    fs.write_file("f.tmp", b"new version, longer")
+    fs.rename("f.tmp", "f")
+    assert fs.pread(fd, 100, 0) == b"old version"
+    fs.close(fd)
+    assert fs.read_file("f") == b"new version, longer"
+    fs.land()
+    assert os.listdir(there) == ["f"]
+    assert (there / "f").read_bytes() == b"new version, longer"
+
+
+def test_an_edit_after_a_rename_is_no_conflict(fs: Driver, there: Path, server: Server) -> None:
+    # Removing the old name changes the ctime of the file, seconds after we looked.
+    (there / "a").write_bytes(b"content")
+    server.faults([{"kind": "stall", "match": "ops/rm", "method": "DELETE", "seconds": 1.1}] * 2)
+    fs.rename("a", "b")
+    fs.append("b", b" and more")
+    fs.land()
+    assert (there / "b").read_bytes() == b"content and more"
+    assert os.listdir(there) == ["b"]
+
+
+def test_symlinks(fs: Driver, there: Path) -> None:
+    (there / "a").symlink_to("target")
+    fs.rename("a", "b")
+    assert os.readlink(there / "b") == "target"
+    assert os.listdir(there) == ["b"]
+    assert fs.readlink("b") == "target"
+
+
+def test_hard_links_of_one_file(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    os.link(there / "a", there / "b")
+    fs.rename("a", "b")
+    # POSIX: nothing happens.
+    assert sorted(os.listdir(there)) == ["a", "b"]
+    assert fs.read_file("a") == fs.read_file("b") == b"content"
+
+
+def test_onto_itself(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    fs.rename("a", "a")
+    assert fs.read_file("a") == b"content"
+
+
+def test_kinds(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"x")
+    (there / "d").mkdir()
+    (there / "full").mkdir()
+    (there / "full" / "g").write_bytes(b"x")
+    with pytest.raises(IsADirectoryError):
+        fs.rename("f", "d")
+    with pytest.raises(NotADirectoryError):
+        fs.rename("d", "f")
+    with pytest.raises(FileNotFoundError):
+        fs.rename("none", "f")
+    with pytest.raises(FileNotFoundError):
+        fs.rename("f", "none/f")
+    with pytest.raises(OSError) as refusal:
+        fs.rename("full", "elsewhere")
+    assert refusal.value.errno == errno.EXDEV
+    assert sorted(os.listdir(there)) == ["d", "f", "full"]
+    assert (there / "full" / "g").exists()
+
+
+def test_to_another_file_system_is_left_to_mv(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"x")
+    for target in ("/other/home/demo/f", "/cluster/.jobs/f"):
+        with pytest.raises(OSError) as refusal:
+            fs.rename("f", target)
+        assert refusal.value.errno == errno.EXDEV
+    assert (there / "f").read_bytes() == b"x"
+
+
+def foreign(path: Path, content: bytes) -> None:
+    """Make *path* a file of somebody else, which the kernel then won't let us link."""
+    if os.geteuid() != 0 or Path("/proc/sys/fs/protected_hardlinks").read_text().strip() != "1":
+        pytest.skip("needs root, and a kernel that protects hard links")
+    path.write_bytes(content)
+    path.chmod(0o644)
+    os.chown(path, STRANGER, STRANGER)
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_where_linking_is_refused_nothing_is_lost(fs: Driver, there: Path, over: bool) -> None:
+    foreign(there / "a", b"the source")
+    if over:
+        (there / "b").write_bytes(b"the target")
+    with pytest.raises(OSError) as refusal:
+        fs.rename("a", "b")
+    assert refusal.value.errno == errno.EXDEV
+    assert (there / "a").read_bytes() == b"the source"
+    assert (there / "b").exists() == over
+    if over:
+        assert (there / "b").read_bytes() == b"the target"
+        assert fs.read_file("b") == b"the target"
+
+
+@pytest.mark.parametrize("after", range(7))
+@pytest.mark.parametrize("fault", ["status", "late_status", "lost_answer"])
+def test_wherever_a_rename_fails_nothing_is_lost(
+    fs: Driver, there: Path, server: Server, fault: str, after: int
+) -> None:
+    (there / "a").write_bytes(b"the source")
+    (there / "b").write_bytes(b"the target")
+    fs.listdir()
+    rule = {"kind": fault, "status": 500, "body": "no", "after": after}
+    methods = ["POST", "PUT", "DELETE"] if after < 4 else ["GET"]
+    server.faults([rule | {"method": each, "after": after % 4} for each in methods])
+    try:
+        fs.rename("a", "b")
+        renamed = True
+    except OSError:
+        renamed = False
+    server.faults([])
+    content = (there / "b").read_bytes()
+    assert content in (b"the source", b"the target")
+    if renamed:
+        assert content == b"the source"
+    elif content == b"the target":
+        assert (there / "a").read_bytes() == b"the source"
+    fs.land("/")
+    fs.refresh()
+    assert fs.read_file("b") == content
