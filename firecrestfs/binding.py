@@ -1,7 +1,7 @@
 """The FUSE library: which binding is loaded, how it is set, and the call that mounts.
 
-This is the only module that imports one: `mfusepy` where it is installed, else `fuse` (fusepy). They
-share an interface; where they differ, the difference is in here.
+This is the only module that imports one: `mfusepy` where it is installed, else `fuse` (fusepy).
+They share an interface; where they differ, the difference is in here.
 """
 
 from __future__ import annotations

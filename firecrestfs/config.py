@@ -223,9 +223,12 @@ def _with(config: Config, values: Mapping[str, Any], where: str) -> Config:
 
 
 def _systems(value: Any, where: str) -> dict[str, SystemConfig]:
-    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+    if not isinstance(value, dict):
+        value = {"NAME": value}
+    wrong = [name for name, table in value.items() if not isinstance(table, dict)]
+    if wrong:
         raise os_error(
-            errno.EINVAL, None, f"{where}: systems must be tables: [default.systems.NAME]"
+            errno.EINVAL, None, f"{where}: systems must be tables: [….systems.{wrong[0]}]"
         )
     return {name: _system(name, table, where) for name, table in value.items()}
 

@@ -29,7 +29,8 @@ class ContentCache:
         self._dirty_dir = state_dir / "files"
         self._lost_dir = state_dir / "lost+found"
         self._limit = limit_bytes
-        self._lock = threading.Lock()  # guards _files
+        self._lock = threading.Lock()  # guards _files, _used
+        self._used = 0  # never less than what the copies take; made exact when it nears the limit
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
         # What an earlier mount fetched can't be told from what has changed since: start anew.
         shutil.rmtree(self._clean_dir, ignore_errors=True)
@@ -81,20 +82,34 @@ class ContentCache:
         file.discard()
 
     def make_room(self, size: int) -> None:
-        """Evict until *size* more bytes fit into the bound. ENOSPC where the disk is full."""
+        """Evict until *size* more bytes fit into the bound. ENOSPC where a disk is full."""
+        with self._lock:
+            self._used += size
+            over = self._used > self._limit
+        if over:
+            self._evict()
+        for directory, option in (
+            (self._dirty_dir, "--state-dir"),
+            (self._clean_dir, "--cache-dir"),
+        ):
+            stat = os.statvfs(directory)
+            if stat.f_bavail * stat.f_frsize < size + _KEEP_FREE_BYTES:
+                raise os_error(
+                    errno.ENOSPC,
+                    str(directory),
+                    f"this machine's disk is full: make room, or give another {option}",
+                )
+
+    def _evict(self) -> None:
+        """Drop clean copies that no one has open until the bound holds, or none is left."""
         with self._lock:
             files = list(self._files.values())
         used = sum(file.disk_bytes for file in files)
         for file in files:
-            if used + size <= self._limit:
+            if used <= self._limit:
                 break
             if file.state is State.CLEAN and not file.opens:
                 used -= file.disk_bytes
                 file.forget_bytes()
-        stat = os.statvfs(self._dirty_dir)
-        if stat.f_bavail * stat.f_frsize < size + _KEEP_FREE_BYTES:
-            raise os_error(
-                errno.ENOSPC,
-                str(self._dirty_dir),
-                "this machine's disk is full: make room, or give another --state-dir",
-            )
+        with self._lock:
+            self._used = used

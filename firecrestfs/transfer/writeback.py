@@ -193,7 +193,8 @@ class WriteBack:
             missing = os_error(errno.EIO, None, "internal error: the store told no outcome")
             return {key: outcome.get(key, missing) for key in batch}
         except OSError as exc:
-            return dict.fromkeys(batch, exc)
+            reason = exc if exc.errno else os_error(errno.EIO, exc.filename, str(exc))
+            return dict.fromkeys(batch, reason)
         except Exception as exc:
             log.exception("internal error in a store")
             return dict.fromkeys(batch, os_error(errno.EIO, None, f"internal error: {exc}"))
