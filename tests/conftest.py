@@ -98,6 +98,8 @@ def fs(site: Site, server: Server, there: Path, request: pytest.FixtureRequest) 
         home = f"/cluster{server.info['systems'][0]['home']}"
         driver = site.driver.at(f"{home}/{there.name}")
         driver.refresh(home)
+        # By its own name: on the way to others the kernel wouldn't ask for it within a second.
+        driver.stat(home)
         driver.stat()
         server.requests(reset=True)
         yield driver
