@@ -170,6 +170,21 @@ class CachedFile:
             self._base = attr
             self._complete = True
 
+    def grow(self, data: bytes, attr: Attr) -> None:
+        """Take *data*, the remote file *attr*, if it begins with the clean bytes that are here."""
+        with self._lock:
+            if self._state is not State.CLEAN or not self._complete:
+                return
+            have = self._attr.size
+            fd = self._open_locked()
+            if len(data) <= have or os.pread(fd, have, 0) != data[:have]:
+                return
+            os.pwrite(fd, data[have:], have)
+            self._base, self._same = attr, None
+            self._attr = replace(
+                self._attr, size=len(data), mtime_ns=attr.mtime_ns, ctime_ns=attr.ctime_ns
+            )
+
     def read(self, size: int, offset: int) -> bytes:
         """Return up to *size* bytes from *offset*. The copy must be complete."""
         with self._lock:

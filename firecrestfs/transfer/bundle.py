@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
@@ -61,11 +61,10 @@ def _tar_info(member: Member) -> tarfile.TarInfo:
     info = tarfile.TarInfo(member.name)
     info.mode = member.mode
     mtime_ns = time.time_ns() if member.mtime_ns is None else member.mtime_ns
-    info.mtime = mtime_ns // 1_000_000_000
-    fraction = mtime_ns % 1_000_000_000
-    if fraction:
-        # A float would lose nanoseconds; the header takes the text as it is.
-        info.pax_headers = {"mtime": f"{info.mtime}.{fraction:09d}"}
+    # A float would lose nanoseconds; the header takes the text as it is, before the epoch as well.
+    seconds, fraction = divmod(abs(mtime_ns), 1_000_000_000)
+    info.mtime = max(0, mtime_ns // 1_000_000_000)
+    info.pax_headers = {"mtime": f"{'-' if mtime_ns < 0 else ''}{seconds}.{fraction:09d}"}
     if member.kind is Kind.SYMLINK:
         info.type, info.linkname = tarfile.SYMTYPE, member.link
     elif member.kind is Kind.DIRECTORY:
@@ -92,6 +91,7 @@ class Bundler:
         Existing files are replaced by new ones, never written into. Success is for the caller to
         prove.
         """
+        members, into = _below_plain(members, into)
         name = f"{OUR_PREFIX}{uuid.uuid4().hex}.tar"
         path = f"{archive_dir.rstrip('/')}/{name}"
         with self._lock:
@@ -231,6 +231,26 @@ class Bundler:
             return self._client.stat(self._system, path)
         except FileNotFoundError:
             return None
+
+
+def _below_plain(members: Iterable[Member], into: str) -> tuple[list[Member], str]:
+    """Move the place of extraction up to a directory whose path holds no backslash.
+
+    tar reads escapes in the directory that it is told to change to.
+    """
+    plain = into
+    while "\\" in plain:
+        plain = _parent(plain)
+    above = _relative(into, plain) + "/" if plain != into else ""
+    moved = [
+        replace(
+            each,
+            name=above + each.name,
+            link=above + each.link if each.link and each.kind is Kind.FILE else each.link,
+        )
+        for each in members
+    ]
+    return moved, plain
 
 
 def _as_exdev(refusal: OSError | None, path: str) -> OSError:

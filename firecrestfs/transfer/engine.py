@@ -76,6 +76,13 @@ class TransferEngine:
             results.update(self._store_in(directory, items))
         return results
 
+    def remove_leftover(self, path: str, data: bytes) -> None:
+        """Remove *path* if it holds what a store of *data* that failed has left there."""
+        now = self._stat_or_none(path)
+        standing = self._standing(StoreItem(0, path, data), now)
+        if now is not None and standing in (_Standing.LANDED, _Standing.TORN):
+            self._client.remove(self._system.name, path, Kind.FILE)
+
     # -- one directory -------------------------------------------------------------------------
 
     def _store_in(self, directory: str, items: list[StoreItem]) -> dict[int, Attr | OSError]:
@@ -198,12 +205,11 @@ class TransferEngine:
 
     def _needs_tar(self, item: StoreItem) -> bool:
         strict = item.mode is not None and bool(_UPLOAD_MODE & ~item.mode)
-        odd = not _NOT_IN_FORMS.isdisjoint(_name(item.path))
-        return not item.data or item.mtime_ns is not None or strict or odd
+        return not item.data or item.mtime_ns is not None or strict or _is_odd(item.path)
 
     def _may_replace(self, item: StoreItem, now: Attr) -> bool:
         """Tell whether the existing file *now* needs, and bears, being replaced by a new one."""
-        if item.data and item.mtime_ns is None:
+        if item.data and item.mtime_ns is None and not _is_odd(item.path):
             return False
         return (
             now.kind is Kind.FILE
@@ -257,6 +263,11 @@ class TransferEngine:
             return self._client.stat(self._system.name, path)
         except FileNotFoundError:
             return None
+
+
+def _is_odd(path: str) -> bool:
+    """Tell whether an upload form would change the name of *path*."""
+    return not _NOT_IN_FORMS.isdisjoint(_name(path))
 
 
 def _with_inherited_mode(item: StoreItem, now: Attr | None) -> StoreItem:

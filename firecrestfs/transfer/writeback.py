@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 #: What a store answers: None for each key that landed, else why it didn't.
 Outcome = Mapping[str, OSError | None]
 
+#: Where the cluster has no room, room may be made there without our knowing.
+NO_ROOM = frozenset({errno.EDQUOT, errno.ENOSPC})
+_PROBE_S = 30.0
 _MAX_BATCH = 200
 #: The settle delay begins anew with each change, but lasts no longer than so many times itself.
 _LONGEST_SETTLE = 10
@@ -38,6 +41,7 @@ class _Entry:
     in_flight: bool = False
     again: bool = False  # added once more while in flight
     parked: bool = False
+    probing: bool = False  # parked, but tried again now and then
     error: OSError | None = None
 
 
@@ -133,7 +137,7 @@ class WriteBack:
             wanted = set(self._entries if keys is None else keys) & self._entries.keys()
             for key in wanted:
                 entry = self._entries[key]
-                entry.due, entry.parked = self._clock(), False
+                entry.due, entry.parked, entry.tries = self._clock(), False, 0
             self._condition.notify_all()
             while self._unsettled_locked(wanted) and not interrupted() and not self._stopping:
                 if end is not None and self._clock() >= end:
@@ -173,7 +177,8 @@ class WriteBack:
                 thread.start()
 
     def _unsettled_locked(self, keys: set[str]) -> bool:
-        return any(key in self._entries and not self._entries[key].parked for key in keys)
+        entries = [self._entries[key] for key in keys if key in self._entries]
+        return any(not entry.parked or entry.in_flight for entry in entries)
 
     def _work(self) -> None:
         while True:
@@ -229,7 +234,7 @@ class WriteBack:
 
     @staticmethod
     def _ready(entry: _Entry) -> bool:
-        return not entry.in_flight and not entry.parked
+        return not entry.in_flight and (not entry.parked or entry.probing)
 
     def _next_due_locked(self) -> float | None:
         waiting = [each.due for each in self._entries.values() if self._ready(each)]
@@ -247,9 +252,13 @@ class WriteBack:
                 exc = outcome.get(key)
                 entry.error = exc
                 if exc is not None and not is_transient(exc) and not entry.again:
+                    if not entry.parked:
+                        parked.append((key, exc))
                     entry.parked = True
-                    parked.append((key, exc))
+                    entry.probing = exc.errno in NO_ROOM
+                    entry.due = self._clock() + _PROBE_S
                 else:
+                    entry.parked = False
                     self._settle_one_locked(key, entry, exc)
             self._condition.notify_all()
         return parked

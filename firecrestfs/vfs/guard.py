@@ -13,6 +13,7 @@ from firecrestfs.errors import os_error
 #: Names of libfuse's own: open files that were unlinked.
 HIDDEN_PREFIX = ".fuse_hidden"
 
+_NAME_BYTES = 255
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "autorun.inf", ".localized"})
 _PROBES = frozenset(
     {".hidden", ".directory", ".xdg-volume-info", ".xdg-volume-icon", ".Trash", "Autorun.inf"}
@@ -53,6 +54,13 @@ def refuse_unsendable(path: str) -> None:
         raise os_error(
             errno.EINVAL, path, "FirecREST can't carry a name that is not UTF-8; rename it"
         ) from None
+
+
+def refuse_too_long(path: str) -> None:
+    """Raise ENAMETOOLONG for a name that no file system of a cluster takes."""
+    name = path.rpartition("/")[2]
+    if len(name.encode("utf-8", "surrogateescape")) > _NAME_BYTES:
+        raise os_error(errno.ENAMETOOLONG, path)
 
 
 def refuse_housekeeping(name: str, path: str) -> None:

@@ -8,10 +8,14 @@ import threading
 from collections.abc import Callable
 
 from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
 
 from .base import OpenFile
+
+#: A file that someone follows is looked at this often on the cluster (seconds).
+_FOLLOW_S = 2.0
 
 
 class CachedHandle(OpenFile):
@@ -26,10 +30,12 @@ class CachedHandle(OpenFile):
         note: Callable[[CachedFile, bool], None],
         released: Callable[[CachedFile, bool], None],
         synced: Callable[[CachedFile], None],
+        grown: Callable[[CachedFile], Attr],
     ) -> None:
         """*complete* fetches what is missing, *reserve* refuses sizes that can't be kept.
 
-        *note* is told of the first change (False) and of each close after changes (True).
+        *note* is told of the first change (False) and of each close after changes (True). *grown*
+        looks whether the file has grown on the cluster.
         """
         self._file = file
         self._readable = flags & os.O_ACCMODE != os.O_WRONLY
@@ -40,6 +46,8 @@ class CachedHandle(OpenFile):
         self._note = note
         self._released = released
         self._synced = synced
+        self._grown = grown
+        self._waiting_since = 0.0  # when a read last found the end; 0: it didn't
         self._changing = False  # changed since the last close of a descriptor
         file.opened(self._writable)
 
@@ -49,7 +57,10 @@ class CachedHandle(OpenFile):
             raise os_error(errno.EBADF)
         if not self._file.complete:
             self._complete(self._file)
-        return self._file.read(size, offset)
+        data = self._file.read(size, offset)
+        if not data and not self._writable:
+            self._waiting_since = boottime()
+        return data
 
     def write(self, data: bytes, offset: int) -> int:
         """Write into the local copy. With O_APPEND the end is where the file ends now."""
@@ -78,7 +89,13 @@ class CachedHandle(OpenFile):
             self._note(self._file, True)
 
     def getattr(self) -> Attr:
-        """Return the attributes of the copy, own changes included."""
+        """Return the attributes of the copy, own changes included.
+
+        Who reads to the end and asks again is following a log: then the cluster is asked, too.
+        """
+        if self._waiting_since and boottime() - self._waiting_since > _FOLLOW_S:
+            self._waiting_since = boottime()
+            return self._grown(self._file)
         return self._file.attr
 
     def fsync(self) -> None:

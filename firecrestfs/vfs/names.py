@@ -57,6 +57,8 @@ class RemoteNames:
             self._stores.settle(file)
         if file is None or file.base is not None:
             self._remove(path, attr.kind)
+        else:
+            self._stores.remove_leftover(file)
         if file is not None and self._overlay.detach(path, file) is not None:
             self._stores.discard(file)
         self._view.made_links.pop(path, None)
@@ -126,8 +128,8 @@ class RemoteNames:
         file = self._overlay.file(old)
         if file is not None:
             file.adopt(after)
-        self._tree.changed(old, after)
-        self._tree.changed(new, after)
+        self._learn(old, after)
+        self._learn(new, after)
 
     # -- renaming ------------------------------------------------------------------------------
 
@@ -191,13 +193,13 @@ class RemoteNames:
             self._rename_there(old, new)
         if old in self._view.made_links:
             self._view.made_links[new] = self._view.made_links.pop(old)
-        self._identity.move_inode(old, new)
 
     def _rename_here(self, old: str, new: str, file: CachedFile) -> None:
         """Rename what the cluster has never seen: it will be stored under its last name."""
         base = self._overlay.take_gone(new) or self._view.remote_attr_or_none(new)
         self._drop(self._overlay.move(old, new))
-        file.rebase(base, self._identity.inode(old))
+        self._identity.move_inode(old, new)
+        file.rebase(base, self._identity.inode(new))
         self._stores.note(file, closed=not file.writers)
         self._stores.changed(file)
 
@@ -211,11 +213,19 @@ class RemoteNames:
             return
         self._drop(self._overlay.move(old, new))
         self._overlay.take_gone(new)
+        self._identity.move_inode(old, new)
         file = self._overlay.file(new)
         if file is not None:
             file.adopt(after)
         self._tree.changed(old, None)
-        self._tree.changed(new, after)
+        self._learn(new, after)
+
+    def _learn(self, path: str, attr: Attr) -> None:
+        """Note what a request told of *path*; the text of a link it didn't tell."""
+        if attr.kind is Kind.SYMLINK:
+            self._tree.forget(path)
+        else:
+            self._tree.changed(path, attr)
 
     def _store_if_changed(self, path: str) -> None:
         file = self._overlay.file(path)

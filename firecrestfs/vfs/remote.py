@@ -83,6 +83,8 @@ class RemoteFilesystem(Filesystem):
         if path in self._view.litter:
             return self._view.litter.open(path, flags)
         guard.refuse_unsendable(path)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            self.stores.require_room(path)
         return self._open_file(path, flags)
 
     def _open_file(self, path: str, flags: int) -> OpenFile:
@@ -118,6 +120,7 @@ class RemoteFilesystem(Filesystem):
         if not flags & os.O_EXCL and self._view.attr_or_none(path) is not None:
             return self.open(path, flags)
         self._view.require_creatable(path)
+        self.stores.require_room(path)
         self._content.make_room(0)
         file = self._content.new(self._view.new_attr(path, mode))
         file.create(mode)
@@ -151,10 +154,26 @@ class RemoteFilesystem(Filesystem):
             lambda changed, closed: self.stores.note(changed, closed=closed),
             self._released,
             self._synced,
+            self._grown,
         )
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self.stores.hold(file)
         return handle
+
+    def _grown(self, file: CachedFile) -> Attr:
+        """Return what *file* is now, for a reader that waits at its end: it may have grown."""
+        path = self._overlay.path_of(file.ident)
+        if not path or differs(file) or file.writers:
+            return file.attr
+        try:
+            now = self._parts.flights.run(lambda: self._tree.fetch_attr(path), ("stat", path))
+        except OSError:
+            return file.attr
+        if now.size > file.attr.size and not file.describes(now):
+            self._parts.flights.run(
+                lambda: self.stores.fetch_growth(file, now), ("get", file.ident)
+            )
+        return file.attr
 
     def _reserve(self, file: CachedFile, size: int) -> None:
         limit = self.system.limits.upload

@@ -18,7 +18,7 @@ from firecrestfs.cache.metadata import boottime, split
 from firecrestfs.errors import ConflictError, os_error
 from firecrestfs.model import Attr, StoreItem
 from firecrestfs.transfer.engine import TransferEngine
-from firecrestfs.transfer.writeback import Pending, WriteBack
+from firecrestfs.transfer.writeback import NO_ROOM, Pending, WriteBack
 
 from .flights import Flights
 from .overlay import Overlay, differs
@@ -78,6 +78,14 @@ class Stores:
         file.fill(data, attr)
         self._content.used(file)
 
+    def fetch_growth(self, file: CachedFile, attr: Attr) -> None:
+        """Take what was appended to *file* on the cluster, if what we have is unchanged in it."""
+        path = self._overlay.remote_path(file.ident)
+        data = self._engine.fetch(path, attr)
+        if len(data) != attr.size:
+            attr = self._version_of(path, data)
+        file.grow(data, attr)
+
     def _version_of(self, path: str, data: bytes) -> Attr:
         """Return the attributes of the version that *data* is: the known ones were outdated."""
         self._tree.forget(path)
@@ -99,6 +107,14 @@ class Stores:
                     file.ident, self._tree.system.name, path, closed, mode, mtime_ns, file.base
                 )
             )
+
+    def remove_leftover(self, file: CachedFile) -> None:
+        """Remove what a failed store of the new *file* may have left on the cluster."""
+        path = self._overlay.path_of(file.ident)
+        if self.failure(file) is not None and file.base is None and file.complete:
+            data = file.read(file.attr.size, 0)
+            self._flights.commit(lambda: self._engine.remove_leftover(path, data))
+            self._tree.forget(path)
 
     def discard(self, file: CachedFile) -> None:
         """Drop *file* and what was written down of it: nobody wants it any more."""
@@ -172,6 +188,14 @@ class Stores:
     def failure(self, file: CachedFile) -> OSError | None:
         """Return why the last store of *file* failed."""
         return self._queue.error_of(file.ident)
+
+    def require_room(self, path: str) -> None:
+        """Raise what the cluster says to stores near *path* while it has no room for them."""
+        for other, row in self.pending():
+            reason = row.error
+            if row.parked and reason is not None and reason.errno in NO_ROOM and other != path:
+                text = f"{reason.strerror} (waiting for room there already: {other})"
+                raise os_error(reason.errno, path, text)
 
     def stop(self) -> None:
         """Begin no further store."""

@@ -173,6 +173,7 @@ class RemoteTree:
 
     def _look_up(self, path: str) -> Attr:
         directory, name = split(path)
+        guard.refuse_too_long(path)
         if path in self._synthetic:
             return self.plain_directory(path)
         if path in self._roots:

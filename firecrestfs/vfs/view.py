@@ -60,7 +60,7 @@ class RemoteView:
     def getattr(self, path: str) -> Attr:
         """Return the attributes of *path*: local changes first, then what the cluster says."""
         file = self._overlay.file(path)
-        if file is not None and differs(file):
+        if file is not None and (differs(file) or guard.HIDDEN_PREFIX in path):
             return file.attr
         if self._overlay.is_gone(path):
             raise os_error(errno.ENOENT, path)
