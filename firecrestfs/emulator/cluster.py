@@ -34,7 +34,8 @@ class SystemSpec:
     """In what one system of a site may differ from the others."""
 
     name: str
-    transfer: str = "s3"  # method of staged transfers; streamer: announced but not emulated
+    transfer: str = "s3"  # method of staged transfers; streamer, wormhole: announced only
+    files_of: str = ""  # another system that it shares all files with
     needs_account: bool = False
     max_part_size: int | None = None  # None: the knob's value
     nodes: tuple[str, ...] = ("nid001",)
@@ -144,6 +145,7 @@ class Cluster:
         """Make what an administrator would: system directories, and one per account."""
         for path in ["/etc", "/usr", "/var", *(fs.path for fs in self.file_systems)]:
             _make(Path(f"{local_root}{path}"), 0o755)
+        Path(f"{local_root}/etc/hostname").write_text(f"{self.name}\n")
         for fs in self.file_systems:
             for name in self.accounts:
                 _make(Path(f"{local_root}{fs.path}/{name}"), 0o700)

@@ -67,7 +67,9 @@ class Emulator:
         self._temporary = root is None
         self.root = Path(tempfile.mkdtemp(prefix="firecrest-")) if root is None else Path(root)
         self.clusters = {
-            spec.name: Cluster(spec, self.root / spec.name, self.knobs, users, file_systems)
+            spec.name: Cluster(
+                spec, self.root / (spec.files_of or spec.name), self.knobs, users, file_systems
+            )
             for spec in (SystemSpec(one) if isinstance(one, str) else one for one in systems)
         }
         self.store = ObjectStore(self.root / ".store", self.knobs)
@@ -95,6 +97,7 @@ class Emulator:
 
     def stop(self) -> None:
         """End all jobs and stop answering; a temporary root is removed. May be called twice."""
+        self._site.closed.set()
         for cluster in self.clusters.values():
             cluster.scheduler.close()
         if self._web is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 
 from .cluster import Cluster
@@ -27,4 +28,5 @@ class Site:
     alarms: Alarms = dataclasses.field(default_factory=Alarms)
     notes: list[str] = dataclasses.field(default_factory=list)  # what this machine can't do
     started: float = dataclasses.field(default_factory=time.time)
+    closed: threading.Event = dataclasses.field(default_factory=threading.Event)
     url: str = ""

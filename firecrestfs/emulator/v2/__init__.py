@@ -1,8 +1,8 @@
 """API v2 on top of the emulated clusters.
 
 `entry` holds what all calls have in common, `answers` and `fields` the outer form of answers and
-requests; `status`, `ops` and `compute` are the routes. What a command *does* is in the package
-above.
+requests; `status`, `ops`, `compute` and `transfer` are the routes. What a command *does* is in
+the package above, what a transfer job does in `jobscripts`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .compute import Compute
 from .entry import Refused, check_tracing_ids
 from .ops import Ops
 from .status import Status
+from .transfer import Transfer
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def register(app: Flask, site: Site) -> None:
     Status(site).register(app)
     Ops(site).register(app)
     Compute(site).register(app)
+    Transfer(site).register(app)
     app.before_request(_before)
     app.after_request(_after)
     app.register_error_handler(ApiError, reply_error)

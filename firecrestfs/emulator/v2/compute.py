@@ -64,7 +64,7 @@ class Compute:
             kind = type(env).__name__
             words = f"'{kind}' object has no attribute 'items'"
             raise ApiError(500, str((words,)), unhandled=True)
-        with _slurm():
+        with slurm_command():
             job_id = call.cluster.scheduler.submit(call.login, request)
         return reply({"jobId": job_id}, 201)
 
@@ -117,7 +117,7 @@ class Compute:
     def cancel(self, system: str, job_id: str) -> Response:
         """End a job."""
         call = self._enter_job(system, job_id)
-        with _slurm():
+        with slurm_command():
             call.cluster.scheduler.cancel(call.login, job_id)
         return reply(None, 204)
 
@@ -128,7 +128,7 @@ class Compute:
         body = Body(json_body)
         command = body.text("command")
         body.done()
-        with _slurm():
+        with slurm_command():
             call.cluster.scheduler.attach(call.login, job_id, command)
         return reply(None, 204)
 
@@ -159,7 +159,7 @@ def _broken(stderr: str) -> ApiError:
 
 
 @contextmanager
-def _slurm() -> Iterator[None]:
+def slurm_command() -> Iterator[None]:
     """Turn the failures of Slurm's commands into the server's answers."""
     try:
         yield

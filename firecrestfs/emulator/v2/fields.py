@@ -16,9 +16,10 @@ _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _FALSE = {"0", "false", "f", "no", "n", "off"}
 _MISSING = object()
 
-_REQUIRED = "Field required"
+REQUIRED = "Field required"
+NO_OBJECT = "Input should be a valid dictionary or object to extract fields from"
 _BAD_BOOL = "Input should be a valid boolean, unable to interpret input"
-_BAD_INT = "Input should be a valid integer, unable to parse string as an integer"
+BAD_INT = "Input should be a valid integer, unable to parse string as an integer"
 
 
 def arguments() -> dict[str, str]:
@@ -65,7 +66,7 @@ class Query(_Fields):
         """Return a required parameter."""
         value = arguments().get(name)
         if value is None:
-            self.complain("query", name, _REQUIRED)
+            self.complain("query", name, REQUIRED)
         return value or ""
 
     def optional(self, name: str, longest: int | None = None) -> str | None:
@@ -90,7 +91,7 @@ class Query(_Fields):
         if value is None:
             return default
         if not re.fullmatch(r"\s*[-+]?\d+(\.0*)?\s*", value):
-            self.complain("query", name, _BAD_INT)
+            self.complain("query", name, BAD_INT)
             return default
         return int(value.split(".")[0])
 
@@ -119,10 +120,9 @@ class Body(_Fields):
         self._parent = parent
         self._values: Mapping[str, Any] = json_body if isinstance(json_body, dict) else {}
         if json_body is None:
-            raise Invalid([field_error("body", None, _REQUIRED)])
+            raise Invalid([field_error("body", None, REQUIRED)])
         if not isinstance(json_body, dict):
-            words = "Input should be a valid dictionary or object to extract fields from"
-            raise Invalid([field_error("body", parent, words)])
+            raise Invalid([field_error("body", parent, NO_OBJECT)])
 
     def path(self) -> str:
         """Return the path that the request is about, by any of its names."""
@@ -137,7 +137,7 @@ class Body(_Fields):
         if value is _MISSING:
             value = default
         if value is _MISSING:
-            self.complain("body", self._parent or name, _REQUIRED)
+            self.complain("body", self._parent or name, REQUIRED)
             return ""
         return self._string(name, value) or ""
 
@@ -176,7 +176,7 @@ class Body(_Fields):
         """Return a value of any type. Raises Invalid if absent."""
         value = self._get(name)
         if value is _MISSING:
-            raise Invalid([field_error("body", name, _REQUIRED)])
+            raise Invalid([field_error("body", name, REQUIRED)])
         return value
 
     def _get(self, name: str) -> Any:

@@ -16,7 +16,7 @@ from .answers import ApiError, reply, reply_bytes
 from .entry import Call, check_output_size, enter, remote_command
 from .fields import Body, Query, read_json
 
-_COMPRESSIONS = ("none", "bzip2", "gzip", "xz")
+COMPRESSIONS = ("none", "bzip2", "gzip", "xz")
 _DEFAULT_VIEW = 5 * 1024 * 1024
 # ls follows in the same command line; its result is the answer.
 _LS = "timeout 5 ls -l --quoting-style=c --time-style='+%Y-%m-%dT%H:%M:%S' "
@@ -65,12 +65,7 @@ class Ops:
         call, query, path = self._query(system)
         dereference = query.boolean("dereference")
         query.done()
-        with remote_command(path):
-            path = self._word("timeout 5 stat -c %f -- '{path}'", path)
-            numbers = reading.stat(call.login, path, dereference=dereference)
-        if self._banner:
-            words = "zip() argument 2 is longer than argument 1"
-            raise ApiError(500, str((words,)), unhandled=True)
+        numbers = stat_numbers(self._site, call.login, path, dereference=dereference)
         return reply({"output": numbers})
 
     def file(self, system: str) -> Response:
@@ -249,7 +244,7 @@ class Ops:
         target = body.text("targetPath")
         pattern = body.optional("matchPattern")
         dereference = body.boolean("dereference")
-        compression = body.choice("compression", _COMPRESSIONS, "gzip")
+        compression = body.choice("compression", COMPRESSIONS, "gzip")
         body.done()
         alarms = self._site.alarms
         with remote_command(source, target, pattern or ""):
@@ -267,7 +262,7 @@ class Ops:
         """Unpack an archive."""
         call, body, source = self._body(system)
         target = body.text("targetPath")
-        compression = body.choice("compression", _COMPRESSIONS, "gzip")
+        compression = body.choice("compression", COMPRESSIONS, "gzip")
         body.done()
         with remote_command(source, target):
             letter = archives.COMPRESSIONS[compression]
@@ -296,6 +291,17 @@ class Ops:
 
     def _word(self, template: str, path: str) -> str:
         return read(template, self._site.alarms, path=path)["path"]
+
+
+def stat_numbers(site: Site, login: Login, path: str, *, dereference: bool) -> dict[str, int]:
+    """Return what stat says of one file. Raises ApiError."""
+    with remote_command(path):
+        path = read("timeout 5 stat -c %f -- '{path}'", site.alarms, path=path)["path"]
+        numbers = reading.stat(login, path, dereference=dereference)
+    if site.knobs.banner:
+        words = "zip() argument 2 is longer than argument 1"
+        raise ApiError(500, str((words,)), unhandled=True)
+    return numbers
 
 
 def _spoilt(banner: bytes, data: bytes) -> bytes:

@@ -16,7 +16,8 @@ from .fields import Query
 
 SLURM_VERSION = "22.05.8"
 _HIDDEN = "**********"
-_STREAMER = {
+_WORMHOLE = {"serviceType": "wormhole", "pypiIndexUrl": None}
+STREAMER: dict[str, Any] = {
     "serviceType": "streamer",
     "pypiIndexUrl": None,
     "host": "127.0.0.1",
@@ -167,8 +168,12 @@ class Status:
         return {
             "datatransfer_jobs_directives": cluster.transfer_directives,
             "max_ops_file_size": knobs.max_ops_file_size,
-            "data_transfer": _STREAMER if cluster.spec.transfer != "s3" else self._s3(cluster),
+            "data_transfer": self._data_transfer(cluster),
         }
+
+    def _data_transfer(self, cluster: Cluster) -> dict[str, Any]:
+        others = {"streamer": STREAMER, "wormhole": _WORMHOLE}
+        return others.get(cluster.spec.transfer) or self._s3(cluster)
 
     def _s3(self, cluster: Cluster) -> dict[str, Any]:
         return {
