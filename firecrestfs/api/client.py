@@ -16,13 +16,16 @@ from ..errors import FirecrestException
 from . import shapes
 from .auth import TokenSource, bearer_of
 from .decode import limits_of, pick
-from .faults import refusal
+from .faults import Unauthorized, refusal
 from .jobcalls import JobCalls
 from .names import checked_path
 from .session import ApiSession, Request
 from .tokens import user_of
+from .v1 import ServerV1
 from .v2 import ServerV2
 
+#: Both offer the same methods with the same results.
+Server = ServerV1 | ServerV2
 #: A local file: its name, or an open binary stream.
 Local = str | os.PathLike[str] | BinaryIO
 
@@ -58,29 +61,33 @@ class Firecrest(JobCalls):
             verify=verify,
         )
         self._lock = threading.Lock()  # guards _server
-        self._server: ServerV2 | None = None
+        self._server: Server | None = None
         self._limits: dict[str, int] = {}
         self._version = str(api_version or "").strip().lstrip("v")[:1]
 
-    def server(self) -> ServerV2:
+    def server(self) -> Server:
         """Return the server's endpoints; asks once which version it speaks."""
         with self._lock:
             found = self._server
         if found is None:
             # Several threads may ask at the same time; all get the same answer.
             version = self._version or self._probe()
-            if version != "2":
-                text = f"{self.session.url} speaks FirecREST v{version}, which isn't supported yet"
-                raise refusal(errno.EOPNOTSUPP, text)
-            found = ServerV2(self.session)
+            if version not in ("1", "2"):
+                text = f"there is no FirecREST v{version}: 1 or 2 is meant by the API version"
+                raise refusal(errno.EINVAL, text)
+            found = ServerV1(self.session) if version == "1" else ServerV2(self.session)
             with self._lock:
                 self._server = self._server or found
         return found
 
     def _probe(self) -> str:
-        """Return "1" or "2". A v2 server shows its version in each answer, refusals included."""
+        """Return "1" or "2". A v2 server shows its version in each answer, refusals included.
+
+        v1 publishes parameters; the version among them may be empty, so their presence decides.
+        """
         liveness = "/status/liveness/"
         found = self._version_of(liveness, with_token=False)
+        found = found or self._version_of("/status/parameters", with_token=True)
         found = found or self._version_of("/status/systems", with_token=True)
         if not found:
             text = f"nothing at {self.session.url} answers as FirecREST: check FIRECREST_URL"
@@ -98,7 +105,7 @@ class Firecrest(JobCalls):
                 raise
             if "f7t-appversion" in exc.responses[-1].headers:
                 return "2"
-            if exc.transient:
+            if exc.transient and (with_token or not isinstance(exc, Unauthorized)):
                 raise
             return ""
         if "f7t-appversion" in answer.headers:
@@ -129,7 +136,10 @@ class Firecrest(JobCalls):
 
     def parameters(self) -> dict[str, list[dict[str, Any]]]:
         """Return the limits and settings that scripts look up: lists of `name`, `value`, `unit`."""
-        systems = self.server().systems()
+        server = self.server()
+        if isinstance(server, ServerV1):
+            return server.parameters()
+        systems = server.systems()
         limit = min((shapes.max_ops(raw) for raw in systems), default=5 * 1024 * 1024)
         disks = [{"system": raw["name"], "mounted": shapes.mounted(raw)} for raw in systems]
         return {

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -39,12 +40,17 @@ def _snake(name: str) -> str:
 # -- systems and users -----------------------------------------------------------------------
 
 
-def limits_of(max_ops: int) -> Limits:
+def limits_of(max_ops: int, framing: int = 0) -> Limits:
     """Return what direct requests may carry where `max_ops_file_size` is *max_ops* bytes.
 
-    Downloads travel as base64, which must stay below the limit; views read two blocks.
+    Downloads travel as base64, which must stay below the limit; views read two blocks. *framing*:
+    the bytes of an upload that aren't content count, too, and so many may be needed (v1, where a
+    view is a part of a download).
     """
-    return Limits(max_ops, 3 * ((max_ops - 1) // 4), (max_ops - 1) // 2)
+    download = 3 * ((max_ops - 1) // 4)
+    if framing:
+        return Limits(max(max_ops - framing, 0), download, download)
+    return Limits(max_ops, download, (max_ops - 1) // 2)
 
 
 def system_of(raw: dict[str, Any]) -> System:
@@ -60,7 +66,10 @@ def system_of(raw: dict[str, Any]) -> System:
     return System(
         name=str(raw.get("name", "")),
         roots=tuple(_root(item) for item in pick(raw, "fileSystems", []) if pick(item, "path")),
-        limits=limits_of(number(pick(operation, "maxOpsFileSize"), _DEFAULT_LIMIT)),
+        limits=limits_of(
+            number(pick(operation, "maxOpsFileSize"), _DEFAULT_LIMIT),
+            number(pick(operation, "framing"), 0),
+        ),
         command_seconds=float(number(timeout, 5)),
         scheduler=str(pick(pick(raw, "scheduler"), "type", "")),
         transfer_method=str(method),
@@ -210,8 +219,15 @@ _PBS = {
 }
 
 
-def job_of(raw: dict[str, Any]) -> Job:
-    """Return one element of a job list, of Slurm or PBS, of any 2.x server."""
+def _local_epoch(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def job_of(raw: dict[str, Any], to_epoch: Callable[[str], int] = _local_epoch) -> Job:
+    """Return one element of a job list, of Slurm or PBS, of any server.
+
+    *to_epoch* reads times that come as local text; it may raise `ValueError`.
+    """
     status, time = pick(raw, "status", {}), pick(raw, "time", {})
     code = pick(status, "exitCode")
     state = _state(pick(status, "state") or pick(raw, "state", ""), number(code, 0))
@@ -226,8 +242,8 @@ def job_of(raw: dict[str, Any]) -> Job:
         node_count=number(pick(raw, "allocationNodes"), 0),
         working_directory=str(pick(raw, "workingDirectory", "")),
         reason=_reason(pick(status, "stateReason")),
-        start=_optional(pick(time, "start")),
-        end=_optional(pick(time, "end")),
+        start=_instant(pick(time, "start"), to_epoch),
+        end=_instant(pick(time, "end"), to_epoch),
         elapsed=_optional(pick(time, "elapsed")),
         limit=_optional(pick(time, "limit")),
     )
@@ -251,6 +267,15 @@ def _state(raw: Any, code: int) -> str:
 
 def _reason(raw: Any) -> str:
     return "" if raw in (None, "None") else str(raw)
+
+
+def _instant(raw: Any, to_epoch: Callable[[str], int]) -> int | None:
+    if not isinstance(raw, str) or "T" not in raw:
+        return _optional(raw)
+    try:
+        return to_epoch(raw)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _optional(raw: Any) -> int | None:

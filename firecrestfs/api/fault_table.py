@@ -5,6 +5,7 @@ One row a fault; the words of the cluster's tools are in `fault_tools`.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import re
 from collections.abc import Mapping
@@ -26,7 +27,11 @@ _INNER = re.compile(r"(?P<status>\d{3}): (?P<message>.+)\Z", re.S)
 _SLURM = re.compile(r"Unexpected \w+ command response\. exit_status:\S+ std_err:(.*)\Z", re.S)
 
 
-def _row(
+#: A pattern, and what a text that starts with it means.
+Row = tuple[re.Pattern[str], Verdict]
+
+
+def row(
     pattern: str,
     code: int,
     text: str,
@@ -35,7 +40,8 @@ def _row(
     begun: bool = False,
     kind: str = "",
     vague: bool = False,
-) -> tuple[re.Pattern[str], Verdict]:
+) -> Row:
+    """Return one row of a table; *text* is ours, the server's words are added to it."""
     return re.compile(pattern, re.S), Verdict(code, text, transient, begun, kind, vague)
 
 
@@ -44,36 +50,36 @@ _SLOW = "the cluster took longer than FirecREST allows for one command"
 _LOGIN = "FirecREST can't log in to the cluster now; it may be down or busy"
 
 #: First match wins. None of these patterns can match inside a path: all are anchored.
-_MESSAGES: tuple[tuple[re.Pattern[str], Verdict], ...] = (
+_MESSAGES: tuple[Row, ...] = (
     # 400
-    _row(r"The provided path .* is not an absolute path\.\Z", errno.EINVAL, "not an absolute path"),
-    _row(r"The provided path .* does not match any of the defined", errno.EACCES, _OUTSIDE),
-    _row(r"Unable to decode request", errno.EINVAL, "the request named no path"),
-    _row(
+    row(r"The provided path .* is not an absolute path\.\Z", errno.EINVAL, "not an absolute path"),
+    row(r"The provided path .* does not match any of the defined", errno.EACCES, _OUTSIDE),
+    row(r"Unable to decode request", errno.EINVAL, "the request named no path"),
+    row(
         r"Account parameter is required",
         errno.EINVAL,
         "this system wants an account for batch jobs: set 'account' in the configuration",
     ),
-    _row(
+    row(
         r"Requested transfer method is not available",
         errno.EOPNOTSUPP,
         "the system offers another way of transferring large files",
     ),
-    _row(r"Only one of `bytes` or `lines`", errno.EINVAL, "bytes or lines, not both"),
-    _row(r"`\w+` value must be", errno.EINVAL, "a number is out of range"),
-    _row(
+    row(r"Only one of `bytes` or `lines`", errno.EINVAL, "bytes or lines, not both"),
+    row(r"`\w+` value must be", errno.EINVAL, "a number is out of range"),
+    row(
         r"Authentication token .* claim is missing",
         errno.EACCES,
         "the token names no user; ask the site's support which kind of client to use",
         kind="token",
     ),
     # 401
-    _row(
+    row(
         r"Unable to verify system access authorization",
         errno.EACCES,
         "you have no access to this system, or the server can't check it now",
     ),
-    _row(
+    row(
         r"Not authenticated|Access token|Token's public key",
         errno.EACCES,
         "the server refuses the access token: log in again",
@@ -81,61 +87,61 @@ _MESSAGES: tuple[tuple[re.Pattern[str], Verdict], ...] = (
         kind="token",
     ),
     # 403
-    _row(r"Target file .* already exists\.\Z", errno.EEXIST, "the target exists already"),
-    _row(
+    row(r"Target file .* already exists\.\Z", errno.EEXIST, "the target exists already"),
+    row(
         r".*\b(QOS|Assoc)(Max|Grp)(Submit)?Jobs?(Per\w+)?Limit",
         errno.EAGAIN,
         "the scheduler accepts no more jobs of yours now",
         transient=True,
         kind="rate",
     ),
-    _row(r".*\b(QOS|Assoc)\w+Limit", errno.EPERM, "the job exceeds a limit of its account"),
+    row(r".*\b(QOS|Assoc)\w+Limit", errno.EPERM, "the job exceeds a limit of its account"),
     # 404
-    _row(
+    row(
         r"System not found", errno.ENODEV, "the server offers no system of this name", kind="system"
     ),
-    _row(r"Job not found", errno.ENOENT, "no such job", kind="job"),
-    _row(r"No (nodes|jobs|partitions) found", errno.ENOENT, "none found"),
-    _row(r"Not Found\Z", errno.ENOSYS, "this FirecREST has no such endpoint; it may be too old"),
-    _row(r"Method Not Allowed", errno.ENOSYS, "this FirecREST has no such endpoint"),
+    row(r"Job not found", errno.ENOENT, "no such job", kind="job"),
+    row(r"No (nodes|jobs|partitions) found", errno.ENOENT, "none found"),
+    row(r"Not Found\Z", errno.ENOSYS, "this FirecREST has no such endpoint; it may be too old"),
+    row(r"Method Not Allowed", errno.ENOSYS, "this FirecREST has no such endpoint"),
     # 408
-    _row(r"Command execution timeout", errno.ETIMEDOUT, _SLOW, transient=True, begun=True),
-    _row(r"SSH (connection|keys generation) timeout", errno.ETIMEDOUT, _LOGIN, transient=True),
+    row(r"Command execution timeout", errno.ETIMEDOUT, _SLOW, transient=True, begun=True),
+    row(r"SSH (connection|keys generation) timeout", errno.ETIMEDOUT, _LOGIN, transient=True),
     # 413
-    _row(
+    row(
         r"Command output exceeded buffer limit",
         errno.EFBIG,
         "more output than FirecREST passes on in one answer",
         begun=True,
     ),
-    _row(r"File to (up|down)load is too large", errno.EFBIG, "too large for one direct request"),
+    row(r"File to (up|down)load is too large", errno.EFBIG, "too large for one direct request"),
     # 424
-    _row(r"Unable to (establish SSH|open a new SSH)", errno.EHOSTUNREACH, _LOGIN, transient=True),
-    _row(r"SSH connection pool capacity", errno.EHOSTUNREACH, _LOGIN, transient=True),
-    _row(r"SSH (Protocol|connection)", errno.EHOSTUNREACH, _LOGIN, transient=True, begun=True),
+    row(r"Unable to (establish SSH|open a new SSH)", errno.EHOSTUNREACH, _LOGIN, transient=True),
+    row(r"SSH connection pool capacity", errno.EHOSTUNREACH, _LOGIN, transient=True),
+    row(r"SSH (Protocol|connection)", errno.EHOSTUNREACH, _LOGIN, transient=True, begun=True),
     # 428
-    _row(r"No filesystem health checker", errno.EACCES, _OUTSIDE),
+    row(r"No filesystem health checker", errno.EACCES, _OUTSIDE),
     # 500
-    _row(
+    row(
         r"\(['\"]No SSH credentials found",
         errno.EACCES,
         "you have no account, or no SSH key, on this system; ask the site's support",
     ),
-    _row(r"\(111, 'Connection refused'\)", errno.EHOSTUNREACH, _LOGIN, transient=True),
-    _row(
+    row(r"\(111, 'Connection refused'\)", errno.EHOSTUNREACH, _LOGIN, transient=True),
+    row(
         r".*has no filesystem defined as default_work_dir",
         errno.EOPNOTSUPP,
         "the server has no work directory configured for this system",
     ),
-    _row(r"Invalid output: ", errno.EBADMSG, "the cluster's answer has an odd form", begun=True),
-    _row(
+    row(r"Invalid output: ", errno.EBADMSG, "the cluster's answer has an odd form", begun=True),
+    row(
         r"Error executing \w+ command",
         errno.EIO,
         "the scheduler's command failed",
         begun=True,
         vague=True,
     ),
-    _row(
+    row(
         r"\(.*\)\Z",
         errno.EIO,
         "the server stumbled over the request",
@@ -144,13 +150,13 @@ _MESSAGES: tuple[tuple[re.Pattern[str], Verdict], ...] = (
         vague=True,
     ),
     # 501
-    _row(
+    row(
         r"Scheduler can't handle|.*without SSH enabled",
         errno.EOPNOTSUPP,
         "this system's FirecREST doesn't support it",
     ),
     # 503
-    _row(
+    row(
         r".*(service for the requested system|requested filesystem) .* is unhealthy",
         errno.EHOSTDOWN,
         "the system is down or in maintenance, as the server's health check sees it",
@@ -158,35 +164,35 @@ _MESSAGES: tuple[tuple[re.Pattern[str], Verdict], ...] = (
     ),
 )
 
-_SCHEDULER: tuple[tuple[re.Pattern[str], Verdict], ...] = (
-    _row(r".*Invalid job id", errno.ENOENT, "no such job", kind="job"),
-    _row(r".*already complet", errno.EALREADY, "the job has ended already"),
-    _row(r".*Unable to open file", errno.ENOENT, "the cluster can't open the script"),
-    _row(
+_SCHEDULER: tuple[Row, ...] = (
+    row(r".*Invalid job id", errno.ENOENT, "no such job", kind="job"),
+    row(r".*already complet", errno.EALREADY, "the job has ended already"),
+    row(r".*Unable to open file", errno.ENOENT, "the cluster can't open the script"),
+    row(
         r".*(does not look like a batch script|[Bb]atch script is empty)",
         errno.ENOEXEC,
         "not a batch script: its first line must start with '#!'",
     ),
-    _row(
+    row(
         r".*([Ii]nvalid|unrecognized|[Ii]llegal|[Uu]nknown)",
         errno.EINVAL,
         "the scheduler refuses an option",
     ),
-    _row(r".*([Pp]ermission denied|not permitted)", errno.EACCES, "the scheduler forbids it"),
-    _row(
+    row(r".*([Pp]ermission denied|not permitted)", errno.EACCES, "the scheduler forbids it"),
+    row(
         r".*(Unable to contact|Connection refused|Zero Bytes|not responding)",
         errno.EHOSTDOWN,
         "the scheduler doesn't answer",
         transient=True,
     ),
-    _row(
+    row(
         r".*([Tt]imed out|timeout)",
         errno.ETIMEDOUT,
         "the scheduler took too long",
         transient=True,
         begun=True,
     ),
-    _row(r".*(sbatch|qsub): error", errno.EINVAL, "the scheduler refuses the job"),
+    row(r".*(sbatch|qsub): error", errno.EINVAL, "the scheduler refuses the job"),
 )
 
 
@@ -197,17 +203,23 @@ def of_message(status: int, message: str) -> Verdict | None:
         return _of_remote(status, remote["status"], remote["stderr"] or "")
     slurm = _SLURM.match(message)
     if slurm:
-        return _first(_SCHEDULER, slurm[1])
-    found = _first(_MESSAGES, message)
+        return of_scheduler(slurm[1])
+    found = first(_MESSAGES, message)
     inner = _INNER.match(message)
     return found or (of_message(int(inner["status"]), inner["message"]) if inner else None)
 
 
-def _first(rows: tuple[tuple[re.Pattern[str], Verdict], ...], message: str) -> Verdict | None:
-    for pattern, row in rows:
+def of_scheduler(words: str) -> Verdict | None:
+    """Return what the *words* of the scheduler's tools mean, or None where no row knows them."""
+    return first(_SCHEDULER, words)
+
+
+def first(rows: tuple[Row, ...], message: str) -> Verdict | None:
+    """Return the verdict of the first of *rows* that *message* starts with."""
+    for pattern, found in rows:
         if pattern.match(message):
-            text = f"{row.text} (the server says: {quote(message)})"
-            return Verdict(row.code, text, row.transient, row.begun, row.kind, row.vague)
+            text = f"{found.text} (the server says: {quote(message)})"
+            return dataclasses.replace(found, text=text)
     return None
 
 
@@ -254,14 +266,16 @@ _STATUS: dict[int, Verdict] = {
 
 def of_status(status: int, message: str) -> Verdict:
     """Return the verdict on a FirecREST answer whose message says nothing that we know."""
-    row = _STATUS.get(status)
+    found = _STATUS.get(status)
     said = quote(message) or "nothing"
-    if row is None or status in (400, 403):
+    if found is None or status in (400, 403):
         # The code is known but not the cause; for the rest not even that.
-        code = row.code if row else errno.EIO
-        text = f"{row.text if row else UNKNOWN} ({status}; the server says: {said})"
+        code = found.code if found else errno.EIO
+        text = f"{found.text if found else UNKNOWN} ({status}; the server says: {said})"
         return Verdict(code, text, False, status >= 500)
-    return Verdict(row.code, f"{row.text} ({status}; {said})", row.transient, row.begun, row.kind)
+    return Verdict(
+        found.code, f"{found.text} ({status}; {said})", found.transient, found.begun, found.kind
+    )
 
 
 def of_gateway(status: int, headers: Mapping[str, str], text: str) -> Verdict:
@@ -278,12 +292,12 @@ def of_gateway(status: int, headers: Mapping[str, str], text: str) -> Verdict:
         )
     if status == 403 or status == 400 and not text.strip():
         return Verdict(_STATUS[status].code, f"refused by a gateway or proxy ({status})")
-    row = _STATUS.get(status)
-    if row is None:
+    found = _STATUS.get(status)
+    if found is None:
         return Verdict(
             errno.EIO, f"{UNKNOWN} ({status}: {quote(_plain(text))})", False, status >= 500
         )
-    return Verdict(row.code, f"{row.text} ({status})", row.transient, row.begun, row.kind)
+    return Verdict(found.code, f"{found.text} ({status})", found.transient, found.begun, found.kind)
 
 
 def _plain(text: str) -> str:

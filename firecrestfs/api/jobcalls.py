@@ -14,13 +14,14 @@ from . import shapes
 from .decode import job_of, pick, system_of
 from .names import checked_path, parent_and_name
 from .submission import job_body
+from .v1 import ServerV1
 from .v2 import ServerV2
 
 
 class JobCalls:
     """The part of `Firecrest` that submits, watches and cancels jobs."""
 
-    def server(self) -> ServerV2:
+    def server(self) -> ServerV1 | ServerV2:
         """Return the server's endpoints."""
         raise NotImplementedError
 
@@ -39,8 +40,9 @@ class JobCalls:
         """Submit a batch script: its text, a local file, or one on the cluster. Never sent twice.
 
         Returns `jobid`, `result`, and where its files are once the scheduler knows. *working_dir*
-        is the directory of a script on the cluster, else the user's in the default work directory.
-        `ValueError` unless exactly one script is given.
+        is the directory of a script on the cluster, else the user's in the default work directory;
+        on v1, one that the server makes (`firecrest/` and the task's id), besides
+        `firecrest_taskid`. `ValueError` unless exactly one script is given.
         """
         if job_script is not None and local_file:
             script_local_path = script_local_path or job_script
@@ -59,13 +61,13 @@ class JobCalls:
             account=account,
             env=env_vars,
         )
-        return self._submitted(
-            system_name, str(pick(self.server().submit(system_name, body), "jobId"))
-        )
+        return self._submitted(system_name, self.server().submit(system_name, body))
 
-    def _work_dir(self, system_name: str, script_path: str | None) -> str:
+    def _work_dir(self, system_name: str, script_path: str | None) -> str | None:
         if script_path is not None:
             return parent_and_name(checked_path(script_path))[0]
+        if isinstance(self.server(), ServerV1):
+            return None
         user = pick(self.server().userinfo(system_name).get("user"), "name", "")
         for raw in self.server().systems():
             if str(raw.get("name")) == system_name.lower():
@@ -74,12 +76,13 @@ class JobCalls:
                 return f"{found[0].path}/{user}" if found else f"/{user}"
         return f"/{user}"
 
-    def _submitted(self, system_name: str, job_id: str) -> dict[str, Any]:
+    def _submitted(self, system_name: str, told: dict[str, Any]) -> dict[str, Any]:
+        job_id = str(pick(told, "jobId"))
         try:
             found = self.server().job_metadata(system_name, job_id)
         except FirecrestException:
             found = []
-        return shapes.submitted(system_name, job_id, found[-1] if found else {})
+        return {**told, **shapes.submitted(system_name, job_id, found[-1] if found else {})}
 
     def poll(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import uuid
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from .faults import refusal
@@ -12,19 +13,30 @@ from .transport import GaveUp
 
 
 class Multipart:
-    """The body of an upload: one part named `file`. Memory or a seekable file of known length.
+    """The body of an upload: form fields, then one part named `file`, of known length.
 
+    *content* is memory or a seekable file.
     Made by hand because HTTP libraries quote the name in ways that the server takes literally.
     """
 
-    def __init__(self, name: str, content: bytes | BinaryIO, size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        content: bytes | BinaryIO,
+        size: int,
+        fields: Mapping[str, str] | None = None,
+    ) -> None:
         boundary = uuid.uuid4().hex
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self.size = size
         self._content = content
         disposition = f'form-data; name="file"; filename="{upload_name(name)}"'
+        plain = "".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+            for key, value in (fields or {}).items()
+        )
         self._head = (
-            f"--{boundary}\r\nContent-Disposition: {disposition}\r\n"
+            f"{plain}--{boundary}\r\nContent-Disposition: {disposition}\r\n"
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode()
         self._tail = f"\r\n--{boundary}--\r\n".encode()

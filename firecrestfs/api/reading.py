@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import FirecrestException
 from ..model import Attr, DirEntry, Features, Kind, Limits, System, UserInfo
 from .client import Firecrest
-from .decode import listed_attr, stat_attr, system_of, user_of
+from .decode import listed_attr, number, stat_attr, system_of, user_of
 from .faults import Inexact, IsADirectory, NotADirectory, NotFound, TooLarge, refusal
 from .names import (
     candidates,
@@ -167,7 +167,7 @@ class Reader:
         name = parent_and_name(clean)[1]
         if len(raw) != 1 or not str(raw[0].get("name", "")).startswith("/"):
             raise IsADirectory(errno.EISDIR, "a directory on the cluster", path)
-        attr = listed_attr(raw[0], self.mtime_ns(system, str(raw[0].get("lastModified", ""))))
+        attr = listed_attr(raw[0], self._listed_ns(system, raw[0]))
         if attr is None:
             raise refusal(errno.EBADMSG, "the server describes the entry in an odd form", path)
         return DirEntry(name, attr)
@@ -200,11 +200,17 @@ class Reader:
         if name is None:
             log.warning("%s: dropped an entry with an impossible name: %r", system, raw.get("name"))
             return None
-        attr = listed_attr(raw, self.mtime_ns(system, str(raw.get("lastModified", ""))))
+        attr = listed_attr(raw, self._listed_ns(system, raw))
         if attr is None:
             log.warning("%s: dropped an entry that makes no sense: %r", system, raw)
             return None
         return DirEntry(name, attr)
+
+    def _listed_ns(self, system: str, raw: dict[str, Any]) -> int:
+        # An entry that was described by a stat knows its time exactly.
+        if "epoch" in raw:
+            return number(raw["epoch"], 0) * _NS
+        return self.mtime_ns(system, str(raw.get("lastModified", "")))
 
     def settle(self, system: str, directory: str, listed: str, *, ask: bool) -> str:
         """Return the real name of *listed*; *ask*: a stat may settle what can be read two ways."""
@@ -252,7 +258,8 @@ class Reader:
         if expect is not None and expect > limits.download:
             text = f"more than the {limits.download} bytes of a direct download"
             raise TooLarge(errno.EFBIG, text, path)
-        data = self._client.server().download(system, path, limit=limits.upload)
+        most = max(limits.upload, limits.download)
+        data = self._client.server().download(system, path, limit=most)
         if expect is not None and len(data) < expect:
             text = f"the file has become shorter: {len(data)} bytes, not {expect}"
             raise refusal(errno.ESTALE, text, path, transient=True)
@@ -263,12 +270,15 @@ class Reader:
 
         The server cuts text by characters, so bytes are exact only from the start of a block and
         where no undecodable byte is near. Raises `Inexact` wherever that can't be proven (binary
-        content above all), without a request where it could never be.
+        content above all), without a request where it could never be. Where `features` tell of
+        `exact_ranges`, any content is exact up to the limit of a download, and text beyond it.
         """
         if offset < 0 or size < 0:
             raise refusal(errno.EINVAL, "negative offset or size", path)
         if size == 0:
             return b""
+        if self.features(system).exact_ranges:
+            return self._client.server().read_range(system, path, offset, size)
         block = _block(offset, size, self.limits(system).view)
         start = offset - offset % block
         text = self._client.server().view(system, path, size=block, offset=start)

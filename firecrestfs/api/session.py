@@ -80,6 +80,7 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
     body: Body | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     idempotent: bool = False
     mutating: bool = True
     path: str | None = None
@@ -173,6 +174,10 @@ class ApiSession:
                 if exc.filename is None and request.path is not None:
                     exc.filename = request.path
                 raise
+
+    def patience(self, deadline_s: float | None = None) -> Call:
+        """Return the limits for a wait of several requests; interrupts end it as they do those."""
+        return Call(deadline_s or self.deadline_s, self._interrupted, what=self.host)
 
     def stats(self) -> dict[str, int]:
         """Return how many requests went to each endpoint template so far."""
@@ -288,6 +293,7 @@ class ApiSession:
         self, session: requests.Session, request: Request, call: Call, token: str | None
     ) -> requests.Response:
         headers = {"Accept": "application/json, */*;q=0.5", "X-Request-ID": str(uuid.uuid4())}
+        headers.update(request.headers)
         if request.body is not None:
             headers["Content-Type"] = request.body.content_type
         patience = request.read_timeout_s or self.read_timeout_s

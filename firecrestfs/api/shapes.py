@@ -80,10 +80,10 @@ def disk(raw: dict[str, Any]) -> dict[str, Any]:
     """Return an element of `filesystems`."""
     kind = str(pick(raw, "dataType", ""))
     return {
-        "name": kind.upper(),
+        "name": pick(raw, "name") or kind.upper(),
         "path": pick(raw, "path", ""),
         "status": "not available" if raw["sick"] else "available",
-        "description": f"{kind} filesystem".strip(),
+        "description": pick(raw, "description") or f"{kind} filesystem".strip(),
     }
 
 

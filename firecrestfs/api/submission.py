@@ -15,18 +15,20 @@ def job_body(
     *,
     script: bytes | str | None,
     script_path: str | None,
-    working_directory: str,
+    working_directory: str | None,
     env: Mapping[str, str] | None = None,
     **options: str | None,
 ) -> dict[str, Any]:
     """Return the server's `job` object. *options* are its further fields in snake_case.
 
+    Without a *working_directory* the server chooses one (v1 only).
     Raises EINVAL for what can't be passed on safely, ENOEXEC for a script without a `#!` line.
     """
     job: dict[str, Any] = {
         _camel(name): _option(name, text) for name, text in options.items() if text
     }
-    job["workingDirectory"] = checked_path(working_directory)
+    if working_directory is not None:
+        job["workingDirectory"] = checked_path(working_directory)
     job.update(_script(script, script_path))
     if env:
         job["env"] = _environment(env)

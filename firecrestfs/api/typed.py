@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from typing import Any
 
 from ..errors import FirecrestException
 from ..model import Attr, Job, Kind
@@ -34,14 +35,17 @@ class TypedClient(Reader):
 
     # -- files --------------------------------------------------------------------------------
 
-    def upload(self, system: str, directory: str, name: str, data: bytes) -> None:
+    def upload(
+        self, system: str, directory: str, name: str, data: bytes, *, new: bool = False
+    ) -> None:
         """Write *data* as *name* in *directory*: in place, through links, not atomically.
 
-        EINVAL for empty data or names that can't travel (take the tar route), EFBIG above the
-        limit. After an ambiguous failure the file may be old, new, or cut.
+        *new*: the caller knows that nothing of that name is there, which saves v1 a look. EINVAL
+        for names that can't travel and for empty data where `features` say so (take the tar
+        route), EFBIG above the limit. After an ambiguous failure the file may be old, new, or cut.
         """
         limit = self.limits(system).upload
-        self._client.server().upload(system, directory, name, data, limit=limit)
+        self._client.server().upload(system, directory, name, data, limit=limit, new=new)
 
     def empty(self, system: str, path: str) -> None:
         """Cut the file *path* to no bytes, in place: inode, mode, owner and links stay.
@@ -131,7 +135,7 @@ class TypedClient(Reader):
                 raise refusal(errno.ESTALE, text, path)
         elif found is not Kind.DIRECTORY:
             raise NotADirectory(errno.ENOTDIR, "not a directory on the cluster", path)
-        elif self._client.server().ls(system, path):
+        elif not self._client.server().is_empty(system, path):
             raise refusal(errno.ENOTEMPTY, "the directory is not empty", path)
 
     def rename(self, system: str, old: str, new: str, *, source: Attr | None = None) -> Attr | None:
@@ -157,8 +161,8 @@ class TypedClient(Reader):
     def symlink(self, system: str, target: str, link: str) -> None:
         """Create *link* with the text *target*. EEXIST where something is there.
 
-        EINVAL for a target that isn't absolute and inside the system's roots: such links travel in
-        archives. A lost answer is settled here.
+        EINVAL for a target that isn't absolute and inside the system's roots, unless `features`
+        tell of `any_link`: such links travel in archives. A lost answer is settled here.
         """
         clean = checked_path(link)
         self._check_target(system, target)
@@ -175,6 +179,8 @@ class TypedClient(Reader):
 
     def _check_target(self, system: str, target: str) -> None:
         checked_text(target, "the link's target")
+        if self.features(system).any_link:
+            return
         roots = [root.path.rstrip("/") + "/" for root in self.system(system).roots]
         plain = target.startswith("/") and ".." not in target.split("/")
         if not plain or not any((checked_path(target) + "/").startswith(root) for root in roots):
@@ -188,7 +194,7 @@ class TypedClient(Reader):
             return False
 
     def _undo_inner_link(self, system: str, directory: str, target: str) -> None:
-        inner = f"{directory}/{parent_and_name(checked_path(target))[1]}"
+        inner = f"{directory}/{parent_and_name(target.rstrip('/'))[1]}"
         if self._is_link(system, inner, target):
             self.remove(system, inner, Kind.SYMLINK)
 
@@ -288,15 +294,19 @@ class TypedClient(Reader):
 
     def jobs(self, system: str) -> list[Job]:
         """Return the user's recent jobs, in the server's order, each id once (its latest run)."""
-        found = {job.job_id: job for job in map(job_of, self._client.server().jobs(system))}
+        raw = self._client.server().jobs(system)
+        found = {job.job_id: job for job in (self._job(system, item) for item in raw)}
         return list(found.values())
+
+    def _job(self, system: str, raw: dict[str, Any]) -> Job:
+        return job_of(raw, self.zone(system).to_epoch)
 
     def job(self, system: str, job_id: str) -> Job:
         """Return one job. Raises `JobNotFound`, also for some seconds after the submission."""
         found = self._client.server().job(system, job_id)
         if not found:
             raise JobNotFound(errno.ENOENT, f"no such job: {job_id}")
-        return job_of(found[-1])
+        return self._job(system, found[-1])
 
     def job_metadata(self, system: str, job_id: str) -> dict[str, str | None]:
         """Return `script`, `standardInput`, `standardOutput`, `standardError`; each may be None."""

@@ -128,6 +128,14 @@ class ServerV2:
         params = {"size": str(size), "offset": str(offset)}
         return _text(self._read("view", system, checked_path(path), params), "output")
 
+    def read_range(self, system: str, path: str, offset: int, size: int) -> bytes:
+        """v2 has no byte ranges. Raises EOPNOTSUPP."""
+        raise refusal(errno.EOPNOTSUPP, "FirecREST v2 has no byte ranges", path)
+
+    def is_empty(self, system: str, path: str) -> bool:
+        """Tell whether a directory has no entries."""
+        return not self.ls(system, path)
+
     def download(self, system: str, path: str, *, limit: int = 1 << 30) -> bytes:
         """`GET ops/download`: the whole file. Raises EFBIG above *limit* bytes."""
         request = Request(
@@ -146,10 +154,18 @@ class ServerV2:
     # -- changing -----------------------------------------------------------------------------
 
     def upload(
-        self, system: str, directory: str, name: str, content: bytes | BinaryIO, *, limit: int
+        self,
+        system: str,
+        directory: str,
+        name: str,
+        content: bytes | BinaryIO,
+        *,
+        limit: int,
+        new: bool = False,
     ) -> None:
         """`POST ops/upload`: write the file *name* in *directory*, in place. Not atomic.
 
+        *new* (nothing of that name is there) makes no difference here.
         *content* is bytes or a seekable binary file. Raises EINVAL where it is empty (the server
         hangs on that) or the name can't travel in a header: archives can do both. EFBIG above
         *limit* bytes.

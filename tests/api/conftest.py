@@ -23,9 +23,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+def version() -> str:
+    """The API version of the module's emulator; modules for both put a parametrised one here."""
+    return "v2"
+
+
+@pytest.fixture(scope="module")
+def running(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     root = tmp_path_factory.mktemp("clusters")
-    with Emulator(root, settings={"command_seconds": 1.0, "queue_seconds": 0.05}) as emulator:
+    settings = {"command_seconds": 1.0, "queue_seconds": 0.05}
+    with Emulator(root, api=version, settings=settings) as emulator:
         yield emulator
 
 

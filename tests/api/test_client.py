@@ -63,11 +63,42 @@ def test_a_v2_server_behind_a_gateway_that_hides_it(server: ScriptedServer) -> N
     assert scripted(server).all_systems() == []
 
 
-def test_a_v1_server_is_refused_by_name(server: ScriptedServer) -> None:
-    server.play(reply(400, {"message": "Invalid"}), reply(200, {"description": "List", "out": []}))
-    exc = refused(scripted(server).all_systems)
-    assert exc.errno == errno.EOPNOTSUPP
-    assert "v1" in str(exc)
+NO_V2 = [
+    reply(400, {"message": "Invalid"}),
+    reply(401, {"description": "No Auth Header given"}),
+    reply(401, {"message": "Unauthorized"}),
+    reply(404, "<!doctype html><title>404 Not Found</title>"),
+    reply(403, {"message": "no"}),
+]
+
+
+@pytest.mark.parametrize("liveness", NO_V2)
+@pytest.mark.parametrize("version", ["1.16.6", "", None])
+def test_a_v1_server(server: ScriptedServer, liveness: Any, version: str | None) -> None:
+    told = [] if version is None else [{"name": "FIRECREST_VERSION", "value": version}]
+    parameters = reply(200, {"description": "Parameters", "out": {"general": told}})
+    server.play(liveness, parameters)
+    client = scripted(server)
+    assert isinstance(client.server(), api.ServerV1)
+    assert [seen.line.split()[1] for seen in server.seen] == [
+        "/status/liveness/",
+        "/status/parameters",
+    ]
+
+
+def test_an_old_v1_server_without_parameters(server: ScriptedServer) -> None:
+    systems = reply(200, {"description": "List", "out": []})
+    server.play(NO_V2[0], reply(400, {"message": "Invalid"}), systems)
+    assert isinstance(scripted(server).server(), api.ServerV1)
+
+
+def test_a_version_that_was_told_is_not_asked_for(server: ScriptedServer) -> None:
+    for version, cls in (("1.16.6", api.ServerV1), ("v1", api.ServerV1), ("2.3", api.ServerV2)):
+        client = Firecrest(server.url, StaticToken("t"), api_version=version)
+        assert isinstance(client.server(), cls)
+    assert server.seen == []
+    exc = refused(Firecrest(server.url, StaticToken("t"), api_version="3").server)
+    assert exc.errno == errno.EINVAL
 
 
 def test_no_firecrest_at_all(server: ScriptedServer) -> None:
