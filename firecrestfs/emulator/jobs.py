@@ -70,6 +70,8 @@ class Job:
     cancelled_by: int | None = None
     array_id: str = ""  # of the job array that it belongs to
     spool_failed: bool = False  # it never ran: its files could not be opened
+    command: str = ""  # the path of the script, where it was submitted by path
+    after: str = ""  # id of the job that must have succeeded before
 
     @property
     def was_run(self) -> bool:

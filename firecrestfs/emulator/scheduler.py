@@ -172,8 +172,15 @@ class Scheduler:
         if project not in login.account.projects:
             reason = "Invalid account or account/partition combination specified"
             raise CommandFailed(1, f"{_REFUSED}{reason}\n")
+        after = options["dependency"].removeprefix("afterok:")
+        if after and not self._knows(after):
+            raise CommandFailed(1, f"{_REFUSED}Job dependency problem\n")
         if (request.constraints or options["constraint"] or "cpu") != "cpu":
             raise CommandFailed(1, f"{_REFUSED}Invalid feature specification\n")
+
+    def _knows(self, job_id: str) -> bool:
+        with self._lock:
+            return job_id in self._jobs
 
     def _draft(
         self,
@@ -202,6 +209,8 @@ class Scheduler:
             time_limit=0,
             submitted=time.time(),
             reason="JobHeldUser" if options.held else "None",
+            command=path,
+            after=options["dependency"].removeprefix("afterok:"),
             priority=0 if options.held else 4294901760 - int(number) % 1000,
         )
 
@@ -268,9 +277,20 @@ class Scheduler:
         due = [
             job
             for job in self._jobs.values()
-            if job.state is State.PENDING and not job.held and job.submitted <= latest
+            if job.state is State.PENDING
+            and not job.held
+            and job.submitted <= latest
+            and not self._waits_locked(job)
         ]
         return due[: max(free, 0)]
+
+    def _waits_locked(self, job: Job) -> bool:
+        """Tell whether another job must succeed first."""
+        other = self._jobs.get(job.after)
+        if other is None or (other.state is State.COMPLETED and other.ended is not None):
+            return False
+        job.reason = "DependencyNeverSatisfied" if other.state.final else "Dependency"
+        return True
 
     def _start_locked(self, job: Job) -> None:
         job.state = State.RUNNING

@@ -6,12 +6,15 @@ import errno
 import os
 import stat
 import time
+from typing import BinaryIO
 
 from .login import Login, fail
 from .modes import BadMode, apply_mode
 from .shell import CommandFailed, CommandTimeout
 from .storage import allowance
 from .tree import Place, error
+
+_BLOCK = 1 << 18
 
 
 def redirect(login: Login, path: str, data: bytes) -> None:
@@ -25,18 +28,27 @@ def redirect(login: Login, path: str, data: bytes) -> None:
         if not data:
             time.sleep(login.knobs.command_seconds)
             raise CommandTimeout
-        _fill(login, fd, data, "base64")
+        allowed, code = allowance(login, len(data))
+        _write_all(fd, data[:allowed])
     finally:
         os.close(fd)
+    if allowed < len(data):
+        fail("base64: write error", error(code))
 
 
-def cat(login: Login, path: str, data: bytes, shell: str = "bash: line 1") -> None:
+def cat(login: Login, path: str, data: BinaryIO, size: int, shell: str = "bash: line 1") -> None:
     """`cat > 'PATH'`: the same with plain data. *shell* complains if it can't open the file."""
     fd = _truncated(login, path, shell)
     try:
-        _fill(login, fd, data, "cat")
+        allowed, code = allowance(login, size)
+        left = allowed
+        while chunk := data.read(min(_BLOCK, left)):
+            _write_all(fd, chunk)
+            left -= len(chunk)
     finally:
         os.close(fd)
+    if allowed < size:
+        fail("cat: write error", error(code))
 
 
 def _truncated(login: Login, path: str, shell: str) -> int:
@@ -50,17 +62,24 @@ def _truncated(login: Login, path: str, shell: str) -> int:
         fail(f"{shell}: {path}", exc)
 
 
-def _fill(login: Login, fd: int, data: bytes, tool: str) -> None:
-    allowed, code = allowance(login, len(data))
-    _write_all(fd, data[:allowed])
-    if allowed < len(data):
-        fail(f"{tool}: write error", error(code))
-
-
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def touch(login: Login, path: str) -> None:
+    """`touch`: make an empty file, or only set its times."""
+    try:
+        place = login.place(path)
+        if not os.path.lexists(place.local.rstrip("/")):
+            login.tree.check_parent_writable(place)
+            _check_room(login)
+        mode = 0o666 & ~login.knobs.umask_bits
+        os.close(os.open(place.local, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
+        os.utime(place.local)
+    except OSError as exc:
+        fail(f"touch: cannot touch {login.quoted(path)}", exc)
 
 
 def mkdir(login: Login, path: str, *, parents: bool = False) -> None:

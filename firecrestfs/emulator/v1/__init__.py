@@ -12,8 +12,13 @@ from flask import Flask, Response, g, request
 
 from ..site import Site
 from .answers import Answer, from_gateway, refused_by_server, reply, sendable
+from .background import Background
+from .compute import Compute
 from .entry import authenticate
+from .external import External
+from .internal import Internal
 from .status import Status
+from .tasks import TaskBoard, Tasks
 from .utilities import Utilities
 
 _METHODS = {
@@ -32,6 +37,12 @@ def register(app: Flask, site: Site) -> None:
     app.url_map.strict_slashes = True
     Status(site).register(app)
     Utilities(site).register(app)
+    board = TaskBoard()
+    background = Background(site, board)
+    Tasks(board).register(app)
+    Compute(background).register(app)
+    Internal(background).register(app)
+    External(background).register(app)
     for service in ("utilities", "storage", "compute", "tasks"):
         rule = f"/{service}/status"
         app.add_url_rule(rule, f"{service}/status", lambda: reply({"success": "ack"}))

@@ -280,7 +280,7 @@ class Utilities:
             if _is_pipe(login, path):
                 crash()  # nobody reads: the watchdog ends the service
             shell = _WRAPPER if login.knobs.wrapper else "bash: line 1"
-            writing.cat(login, path, data, shell)
+            writing.cat(login, path, io.BytesIO(data), len(data), shell)
 
         return call.act(act, 201, "File upload successful")
 
