@@ -70,6 +70,7 @@ class CachedFile:
         self._writers = 0
         self._in_dirty_dir = False
         self._discarded = False
+        self.followed_at = 0.0  # when a reader last found the end (boot time); for anyone to set
         self._same: Attr | None = None  # the last attributes that were found to describe it
 
     # -- what others may ask -------------------------------------------------------------------
@@ -170,20 +171,21 @@ class CachedFile:
             self._base = attr
             self._complete = True
 
-    def grow(self, data: bytes, attr: Attr) -> None:
+    def grow(self, data: bytes, attr: Attr) -> bool:
         """Take *data*, the remote file *attr*, if it begins with the clean bytes that are here."""
         with self._lock:
             if self._state is not State.CLEAN or not self._complete:
-                return
+                return False
             have = self._attr.size
             fd = self._open_locked()
-            if len(data) <= have or os.pread(fd, have, 0) != data[:have]:
-                return
+            if len(data) < have or os.pread(fd, have, 0) != data[:have]:
+                return False
             os.pwrite(fd, data[have:], have)
             self._base, self._same = attr, None
             self._attr = replace(
                 self._attr, size=len(data), mtime_ns=attr.mtime_ns, ctime_ns=attr.ctime_ns
             )
+            return True
 
     def read(self, size: int, offset: int) -> bytes:
         """Return up to *size* bytes from *offset*. The copy must be complete."""

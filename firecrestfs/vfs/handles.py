@@ -14,9 +14,6 @@ from firecrestfs.model import Attr
 
 from .base import OpenFile
 
-#: A file that someone follows is looked at this often on the cluster (seconds).
-_FOLLOW_S = 2.0
-
 
 class CachedHandle(OpenFile):
     """One open of a remote file through its local copy."""
@@ -30,12 +27,12 @@ class CachedHandle(OpenFile):
         note: Callable[[CachedFile, bool], None],
         released: Callable[[CachedFile, bool], None],
         synced: Callable[[CachedFile], None],
-        grown: Callable[[CachedFile], Attr],
+        grown: Callable[[CachedFile], bool],
     ) -> None:
         """*complete* fetches what is missing, *reserve* refuses sizes that can't be kept.
 
         *note* is told of the first change (False) and of each close after changes (True). *grown*
-        looks whether the file has grown on the cluster.
+        takes what was appended on the cluster, as far as that is known, and tells whether it did.
         """
         self._file = file
         self._readable = flags & os.O_ACCMODE != os.O_WRONLY
@@ -47,7 +44,6 @@ class CachedHandle(OpenFile):
         self._released = released
         self._synced = synced
         self._grown = grown
-        self._waiting_since = 0.0  # when a read last found the end; 0: it didn't
         self._changing = False  # changed since the last close of a descriptor
         file.opened(self._writable)
 
@@ -58,8 +54,10 @@ class CachedHandle(OpenFile):
         if not self._file.complete:
             self._complete(self._file)
         data = self._file.read(size, offset)
-        if not data and not self._writable:
-            self._waiting_since = boottime()
+        if len(data) < size and not self._writable:
+            self._file.followed_at = boottime()
+            if self._grown(self._file):
+                data = self._file.read(size, offset)
         return data
 
     def write(self, data: bytes, offset: int) -> int:
@@ -91,11 +89,10 @@ class CachedHandle(OpenFile):
     def getattr(self) -> Attr:
         """Return the attributes of the copy, own changes included.
 
-        Who reads to the end and asks again is following a log: then the cluster is asked, too.
+        The kernel asks here when someone reads at the end: who does may be following a log.
         """
-        if self._waiting_since and boottime() - self._waiting_since > _FOLLOW_S:
-            self._waiting_since = boottime()
-            return self._grown(self._file)
+        if not self._writable:
+            self._file.followed_at = boottime()
         return self._file.attr
 
     def fsync(self) -> None:

@@ -53,12 +53,13 @@ class RemoteNames:
             raise os_error(errno.EISDIR, path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
         file = self._overlay.file(path)
+        failed = file is not None and self._stores.failure(file) is not None
         if file is not None:
             self._stores.settle(file)
         if file is None or file.base is not None:
             self._remove(path, attr.kind)
-        else:
-            self._stores.remove_leftover(file)
+        elif failed:
+            self._stores.remove_leftover(path, file)
         if file is not None and self._overlay.detach(path, file) is not None:
             self._stores.discard(file)
         self._view.made_links.pop(path, None)

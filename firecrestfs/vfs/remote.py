@@ -88,10 +88,7 @@ class RemoteFilesystem(Filesystem):
         return self._open_file(path, flags)
 
     def _open_file(self, path: str, flags: int) -> OpenFile:
-        file = self._overlay.file(path)
-        if file is None:
-            attr = self._tree.getattr(path)
-            file = self._overlay.attach_or_get(path, lambda: self._content.new(attr))
+        file = self._current_copy(path)
         # Same bytes as at the last open: the kernel may keep its pages.
         warm = file.complete
         handle = self._handle(file, flags)
@@ -160,20 +157,24 @@ class RemoteFilesystem(Filesystem):
             self.stores.hold(file)
         return handle
 
-    def _grown(self, file: CachedFile) -> Attr:
-        """Return what *file* is now, for a reader that waits at its end: it may have grown."""
+    def _grown(self, file: CachedFile) -> bool:
+        """Take what was appended to *file* on the cluster, if we have heard of it."""
         path = self._overlay.path_of(file.ident)
-        if not path or differs(file) or file.writers:
-            return file.attr
-        try:
-            now = self._parts.flights.run(lambda: self._tree.fetch_attr(path), ("stat", path))
-        except OSError:
-            return file.attr
-        if now.size > file.attr.size and not file.describes(now):
-            self._parts.flights.run(
-                lambda: self.stores.fetch_growth(file, now), ("get", file.ident)
-            )
-        return file.attr
+        now = self._tree.last_known(path) if path else None
+        if now is None or now.size <= file.attr.size or differs(file) or file.writers:
+            return False
+        return self.stores.fetch_growth(file, now)
+
+    def _current_copy(self, path: str) -> CachedFile:
+        """Return the local copy of what is at *path* now, made new where there is none."""
+        file = self._overlay.file(path)
+        if file is None or not (differs(file) or file.writers):
+            attr = self._tree.getattr(path)
+            outdated = file is not None and not file.describes(attr)
+            if file is not None and outdated and not self.stores.fetch_growth(file, attr):
+                self.stores.give_up(path, file)
+            file = self._overlay.attach_or_get(path, lambda: self._content.new(attr))
+        return file
 
     def _reserve(self, file: CachedFile, size: int) -> None:
         limit = self.system.limits.upload

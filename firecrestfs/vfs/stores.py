@@ -78,13 +78,21 @@ class Stores:
         file.fill(data, attr)
         self._content.used(file)
 
-    def fetch_growth(self, file: CachedFile, attr: Attr) -> None:
-        """Take what was appended to *file* on the cluster, if what we have is unchanged in it."""
-        path = self._overlay.remote_path(file.ident)
-        data = self._engine.fetch(path, attr)
-        if len(data) != attr.size:
-            attr = self._version_of(path, data)
-        file.grow(data, attr)
+    def fetch_growth(self, file: CachedFile, attr: Attr) -> bool:
+        """Take what was appended to *file* on the cluster; return whether that is all that changed.
+
+        *attr* is what the cluster has now.
+        """
+        if not file.complete or attr.size < file.attr.size:
+            return False
+
+        def fetch() -> bool:
+            path = self._overlay.remote_path(file.ident)
+            data = self._engine.fetch(path, attr)
+            version = attr if len(data) == attr.size else self._version_of(path, data)
+            return file.grow(data, version)
+
+        return self._flights.run(fetch, ("grow", file.ident))
 
     def _version_of(self, path: str, data: bytes) -> Attr:
         """Return the attributes of the version that *data* is: the known ones were outdated."""
@@ -108,10 +116,14 @@ class Stores:
                 )
             )
 
-    def remove_leftover(self, file: CachedFile) -> None:
+    def give_up(self, path: str, file: CachedFile) -> None:
+        """Let go of the clean *file*: something else is at *path* now."""
+        if self._overlay.detach(path, file) is not None:
+            self._content.drop(file)
+
+    def remove_leftover(self, path: str, file: CachedFile) -> None:
         """Remove what a failed store of the new *file* may have left on the cluster."""
-        path = self._overlay.path_of(file.ident)
-        if self.failure(file) is not None and file.base is None and file.complete:
+        if file.complete:
             data = file.read(file.attr.size, 0)
             self._flights.commit(lambda: self._engine.remove_leftover(path, data))
             self._tree.forget(path)

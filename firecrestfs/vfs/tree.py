@@ -79,6 +79,14 @@ class RemoteTree:
             raise os_error(errno.ENOENT, path)
         return self._look_up(path)
 
+    def last_known(self, path: str) -> Attr | None:
+        """Return the newest that was heard of *path*, however old; never asks."""
+        return self._metadata.last_known(path)
+
+    def look_again(self, path: str) -> Attr:
+        """Return the attributes of *path* as the cluster has them now."""
+        return self._flights.run(lambda: self.fetch_attr(path), ("stat", path))
+
     def listing(self, directory: str) -> Mapping[str, Attr]:
         """Return the entries of *directory*, from the cache or by one request."""
         if directory in self._synthetic:

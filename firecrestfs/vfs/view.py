@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
-from firecrestfs.cache.metadata import join, split
+from firecrestfs.cache.metadata import boottime, join, split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind, Source
 from firecrestfs.transfer.bundle import Bundler
@@ -25,6 +25,9 @@ from .namespace import JOBS_NAME
 from .overlay import Overlay, differs
 from .stores import Stores
 from .tree import RemoteTree
+
+#: A file that someone follows is looked at this often on the cluster (seconds).
+_FOLLOW_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class RemoteView:
         self._identity = parts.identity
         self._tree = parts.tree
         self._overlay = parts.overlay
-        self._content = parts.content
+        self._stores = parts.stores
         self.home_links = dict(home_links)
         self.litter = Litter()
         self.made_links: dict[str, str] = {}  # path → the text that the link was made with
@@ -68,7 +71,10 @@ class RemoteView:
             return self.litter.attr(path)
         if path[1:] in self.home_links:
             return self._home_link_attr(path)
-        attr = self._tree.getattr(path)
+        if file is not None and self._is_followed(file):
+            attr = self._tree.look_again(path)
+        else:
+            attr = self._tree.getattr(path)
         if file is not None:
             attr = self._remembered(path, file, attr)
         elif attr.kind is Kind.SYMLINK and path in self.made_links:
@@ -161,11 +167,21 @@ class RemoteView:
         """Return what is shown for a stored file whose copy we have, while it is the same file."""
         if file.describes(attr) or file.writers:
             return file.attr
+        if file.opens and file.complete and attr.size > file.attr.size:
+            # It may have grown only: those who have it open find out when they read on.
+            return attr
         # Someone changed it on the cluster. Who reads it goes on with the version it opened; who
         # writes it shall find out when it is stored, with both versions kept.
-        if self._overlay.detach(path, file) is not None:
-            self._content.drop(file)
+        self._stores.give_up(path, file)
         return attr
+
+    @staticmethod
+    def _is_followed(file: CachedFile) -> bool:
+        """Tell, at most every two seconds, that someone waits at the end of the open *file*."""
+        if not file.opens or not file.followed_at or boottime() - file.followed_at < _FOLLOW_S:
+            return False
+        file.followed_at = boottime()
+        return True
 
     def _home_link_attr(self, path: str) -> Attr:
         text = links.shown_target(path, self.home_links[path[1:]])
