@@ -15,6 +15,7 @@ import os
 import re
 import time
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ _NUMBERS = {
     *("GID2", "OTHERUID"),
 }
 _SETS = {"systems", "out", "jobs", "servicesHealth", "groups", "accounts", "nodes", "partitions"}
-_PLACEHOLDER = re.compile(r"\{([A-Z][A-Za-z0-9_]*)\}")
+_PLACEHOLDER = re.compile(r"\{([A-Z][A-Za-z0-9_-]*)\}")
 _FREE_KEYS = {"priority", "account", "nodes", "partition", "limit"}  # of jobs
 _ETAG = re.compile(r"&quot;[0-9a-f]{32}(-\d+)?&quot;")  # that of an object made of parts may vary
 _PROGRESS = re.compile(r"(?:\[INFO\] Uploading part \d+\.\.\.\n)+")  # parallel, in any order
@@ -88,6 +89,9 @@ class Area:
         # Two places where the recorded group is not a placeholder.
         text = text.replace("{USER} users ", "{USER} {GROUP} ")
         text = text.replace("{USER}:users", "{USER}:{GROUP}")
+        # And ids of jobs that nobody captured.
+        text = re.sub(r"\b(slurm|job)-\d+\.(out|err)", r"\1-{NUMBER}.\2", text)
+        text = re.sub(r'("jobid": )"\d+"', r'\1"{NUMBER}"', text)
         data = json.loads(text)
         return cls(name, data["fixture"], data["steps"])
 
@@ -108,7 +112,13 @@ def content(spec: dict[str, Any]) -> bytes:
 def _by_rule(rule: str, size: int) -> bytes:
     if rule == "lines16":
         return b"".join(b"%015d\n" % number for number in range(size // 16 + 1))[:size]
-    return bytes((i ^ i >> 8 ^ i >> 16) & 0xFF for i in range(size))
+    rows = (_xor_rows()[(high ^ high >> 8) & 0xFF] for high in range(size // 256 + 1))
+    return b"".join(rows)[:size]
+
+
+@functools.cache
+def _xor_rows() -> list[bytes]:
+    return [bytes(low ^ mask for low in range(256)) for mask in range(256)]
 
 
 class Fixture:
@@ -386,7 +396,7 @@ class Replay:
     def _until_final(self, step: dict[str, Any], response: requests.Response) -> requests.Response:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and not _is_final(step["name"], response):
-            time.sleep(0.1)
+            time.sleep(0.03)
             response = self._send(step["request"])
         return response
 
@@ -465,11 +475,13 @@ def replay_area(
     home: Path,
     values: dict[str, str],
     instead: dict[str, dict[str, Any]] | None = None,
+    before: Callable[[str, dict[str, str]], None] = lambda name, values: None,
 ) -> dict[str, list[str]]:
     """Build the fixture and send all steps; return the problems by step.
 
     Names that repeat are numbered. *home* is the directory that plays the remote home, *instead*
-    holds answers by step where a stand-in was recorded.
+    holds answers by step where a stand-in was recorded, *before* is called with name and values
+    before each step.
     """
     Fixture(home, values).build(area.fixture)
     out: dict[str, list[str]] = {}
@@ -478,6 +490,7 @@ def replay_area(
         name = step["name"].strip()
         while name in out:
             name += " (again)"
+        before(name, replay.values)
         out[name] = replay.step(step)
     replay.close()
     return out
