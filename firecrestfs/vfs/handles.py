@@ -91,8 +91,9 @@ class CachedHandle(OpenFile):
 
         The kernel asks here when someone reads at the end: who does may be following a log.
         """
-        if not self._writable:
+        if not self._writable and self._file.complete:
             self._file.followed_at = boottime()
+            self._grown(self._file)
         return self._file.attr
 
     def fsync(self) -> None:
