@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +14,13 @@ import pytest
 
 from firecrestfs.api import ClientCredentialsAuth, Firecrest, TypedClient
 from firecrestfs.emulator import Emulator
+from firecrestfs.mount import Mount, build
 from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.engine import TransferEngine
 
+from .bench import Bench
 from .tools import Remote
+from .wired import BINDING, Files, make_config
 
 logging.getLogger("cheroot").setLevel(logging.ERROR)
 
@@ -73,3 +79,48 @@ def engine(client: TypedClient, bundler: Bundler, emulator: Emulator) -> Transfe
     user = client.userinfo("cluster")
     emulator.requests.clear()
     return TransferEngine(client, client.system("cluster"), user, bundler)
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(params=["same", "apart"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Directories for clean and dirty copies: on one file system, and on two."""
+    clean, dirty = tmp_path / "clean", tmp_path / "dirty"
+    clean.mkdir()
+    if request.param == "same":
+        dirty.mkdir()
+        yield clean, dirty
+        return
+    dirty = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    assert os.stat(dirty).st_dev != os.stat(clean).st_dev
+    yield clean, dirty
+    shutil.rmtree(dirty)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.cluster.hold.set()
+    bench.queue.stop()
+
+
+@pytest.fixture
+def mount(emulator: Emulator, tmp_path: Path) -> Iterator[Mount]:
+    mount = build(make_config(emulator, tmp_path), BINDING, "/mnt/hpc")
+    yield mount
+    mount.stop()
+    mount.journal.close()
+
+
+@pytest.fixture
+def files(mount: Mount, there: Remote) -> Files:
+    made = Files(mount, there)
+    made.stat("")  # connects
+    return made

@@ -40,7 +40,9 @@ def test_content_mode_and_time_to_the_nanosecond(tmp_path: Path) -> None:
     assert (stat.st_mode & 0o7777, stat.st_mtime_ns) == (0o750, mtime_ns)
 
 
-@pytest.mark.parametrize("mtime_ns", [0, 1, 999_999_999, 2**33 * SECOND + 5, -5 * SECOND])
+@pytest.mark.parametrize(
+    "mtime_ns", [0, 1, 999_999_999, 2**33 * SECOND + 5, -5 * SECOND, 1 - 5 * SECOND, -1]
+)
 def test_unusual_times(tmp_path: Path, mtime_ns: int) -> None:
     unpack(make_archive([Member("f", mtime_ns=mtime_ns)]), tmp_path)
     assert (tmp_path / "f").stat().st_mtime_ns == mtime_ns
@@ -87,6 +89,26 @@ def test_placing_leaves_the_members_and_nothing_else(
     bundler.place([Member(name, data=b"x") for name in names], there.path, there.path)
     assert there.names() == sorted(names)
     assert emulator.requests.count() <= 4
+
+
+@pytest.mark.parametrize("name", ["back\\slash", "\\101", "a\\b\\c", "end\\"])
+def test_a_directory_with_a_backslash_is_that_directory(
+    bundler: Bundler, there: Remote, name: str
+) -> None:
+    """tar reads escapes in the directory that it changes to."""
+    place = there.local / name / "in"
+    place.mkdir(parents=True)
+    (place / "old").write_text("x")
+    members = [
+        Member("f", data=b"x"),
+        Member("link", Kind.SYMLINK, link="f"),
+        Member("new", link="old"),
+    ]
+    bundler.place(members, there / f"{name}/in", there / f"{name}/in")
+    assert there.names() == [name]
+    assert sorted(os.listdir(place)) == ["f", "link", "new", "old"]
+    assert os.readlink(place / "link") == "f"
+    assert (place / "new").samefile(place / "old")
 
 
 def test_an_archive_that_could_not_be_removed_is_swept_later(
@@ -209,10 +231,11 @@ def test_what_a_rename_refuses(bundler: Bundler, there: Remote, kind: str) -> No
 
 
 def survives(two: Remote) -> None:
-    """Neither content is lost: the rename has happened, or it has not."""
-    new = (two.local / "d/new").read_text() if (two.local / "d/new").exists() else None
-    old = (two.local / "old").read_text() if (two.local / "old").exists() else None
-    assert (old, new) in [("source", "target"), (None, "source")]
+    """Nothing has happened; or the way back was barred, and the target's link is kept."""
+    assert (two.local / "old").read_text() == "source"
+    if not (two.local / "d/new").exists() or (two.local / "d/new").read_text() != "target":
+        kept = [each.read_text() for each in two.local.glob(f"d/{bundle.OUR_PREFIX}*/*")]
+        assert "target" in kept, "the target is lost"
 
 
 ALL_FAULTS = ["status", "late_status", "lost_answer", "drop"]
@@ -228,18 +251,42 @@ TROUBLES = [
 def test_a_failed_rename_never_costs_the_target(
     bundler: Bundler, two: Remote, emulator: Emulator, endpoint: str, fault: str, after: int
 ) -> None:
-    """Every request in turn goes wrong: the target is as it was, or the rename is done."""
+    """Every request in turn goes wrong: nothing is lost, and the next try does it."""
     emulator.faults.add(fault, endpoint, status=500, after=after, count=3)
-    new = two.local / "d/new"
     try:
         bundler.rename(two / "old", two / "d/new")
     except OSError:
-        assert new.exists(), "the target is gone"
-        assert new.read_text() == "target"
-        assert (two.local / "old").read_text() == "source"
-    else:
-        assert new.read_text() == "source"
-        assert not (two.local / "old").exists()
+        survives(two)
+        emulator.faults.clear()
+        bundler.rename(two / "old", two / "d/new")
+    new, old = two.local / "d/new", two.local / "old"
+    assert new.read_text() == "source"
+    # Two names of one file stay, as rename(2) leaves them: the first try had come that far.
+    assert not old.exists() or old.samefile(new)
+
+
+@pytest.mark.parametrize(("endpoint", "after"), [("ops/upload", 1), ("ops/extract", 1)])
+def test_a_rename_that_failed_for_once_leaves_the_target_in_place(
+    bundler: Bundler, two: Remote, emulator: Emulator, endpoint: str, after: int
+) -> None:
+    emulator.faults.add("status", endpoint, status=500, after=after, count=1)
+    with pytest.raises(OSError):
+        bundler.rename(two / "old", two / "d/new")
+    assert (two.local / "d/new").read_text() == "target"
+    assert (two.local / "old").read_text() == "source"
+    bundler.sweep()
+    assert os.listdir(two.local / "d") == ["new"]
+
+
+def test_links_that_could_not_be_removed_are_swept_later(
+    bundler: Bundler, two: Remote, emulator: Emulator
+) -> None:
+    """Nobody sees them in the mount: their directory could never be removed."""
+    emulator.faults.add("status", "ops/rm", status=403, after=3, count=1)
+    bundler.rename(two / "old", two / "d/new")
+    assert (two.local / "d/new").read_text() == "source"
+    bundler.sweep()
+    assert os.listdir(two.local / "d") == ["new"]
 
 
 def test_a_refused_link_keeps_the_target(bundler: Bundler, two: Remote) -> None:

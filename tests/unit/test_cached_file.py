@@ -4,57 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from firecrestfs.cache.cached_file import CachedFile, State
-from firecrestfs.model import Source
 
+from .copies import new_file, remote_file, where
 from .tools import SECOND, make_attr, together
-
-
-@pytest.fixture(params=["same", "apart"])
-def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    """Directories for clean and dirty copies: on one file system, and on two."""
-    clean, dirty = tmp_path / "clean", tmp_path / "dirty"
-    clean.mkdir()
-    if request.param == "same":
-        dirty.mkdir()
-        yield clean, dirty
-        return
-    dirty = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    assert os.stat(dirty).st_dev != os.stat(clean).st_dev
-    yield clean, dirty
-    shutil.rmtree(dirty)
-
-
-def remote_file(places: tuple[Path, Path], data: bytes) -> CachedFile:
-    """Return a complete copy of a remote file."""
-    file = CachedFile(*places, "f", make_attr(len(data)))
-    file.fill(data, make_attr(len(data)))
-    return file
-
-
-def new_file(places: tuple[Path, Path], data: bytes = b"", mode: int = 0o644) -> CachedFile:
-    """Return a copy that only exists here, opened for writing."""
-    file = CachedFile(*places, "f", make_attr(mode=mode))
-    file.opened(True)
-    file.create(mode)
-    if data:
-        file.write(data, 0)
-    return file
-
-
-def where(places: tuple[Path, Path]) -> str:
-    """Tell in which of the places bytes lie."""
-    kept = zip(("clean", "dirty"), places, strict=True)
-    return "+".join(name for name, place in kept if list(place.iterdir()))
-
 
 # -- states and places ---------------------------------------------------------------------------
 
@@ -285,126 +242,3 @@ def test_a_renamed_new_file_goes_over_another_base(places: tuple[Path, Path]) ->
     snapshot = file.begin_store()
     assert snapshot is not None
     assert (snapshot.base, snapshot.mode, file.attr.inode) == (base, 0o600, 42)
-
-
-# -- which version -------------------------------------------------------------------------------
-
-
-def test_a_copy_knows_its_version(places: tuple[Path, Path]) -> None:
-    file = remote_file(places, b"hello")
-    assert file.describes(make_attr(5))
-    assert not file.describes(make_attr(6))
-    assert not file.describes(make_attr(5, mtime_ns=1))
-    assert not file.describes(make_attr(5, ino=7))
-
-
-def test_across_sources_size_and_second_decide(places: tuple[Path, Path]) -> None:
-    file = remote_file(places, b"hello")
-    listed = make_attr(5, source=Source.LS, listed="2023-11-14T23:13:20")
-    assert file.describes(listed)
-    assert not file.describes(replace(listed, mtime_ns=listed.mtime_ns + SECOND))
-
-
-def test_a_new_file_is_no_remote_version(places: tuple[Path, Path]) -> None:
-    assert not new_file(places, b"hello").describes(make_attr(5))
-
-
-# -- the end -------------------------------------------------------------------------------------
-
-
-def test_open_handles_go_on_reading_what_was_discarded(places: tuple[Path, Path]) -> None:
-    file = remote_file(places, b"hello")
-    file.opened(False)
-    file.discard()
-    assert where(places) == ""
-    assert file.read(9, 0) == b"hello"
-    file.released(False)
-
-
-def test_discarding_an_open_file_that_holds_nothing_yet(places: tuple[Path, Path]) -> None:
-    file = CachedFile(*places, "f", make_attr(5))
-    file.opened(False)
-    file.discard()
-    file.released(False)
-
-
-def test_open_handles_go_on_writing_what_was_discarded(places: tuple[Path, Path]) -> None:
-    """As into any unlinked file; and nothing of it is left behind."""
-    file = remote_file(places, b"hello")
-    file.opened(True)
-    file.discard()
-    file.write(b"J", 0)
-    assert file.read(9, 0) == b"Jello"
-    file.released(True)
-    assert where(places) == ""
-
-
-def test_a_discarded_dirty_file_leaves_nothing(places: tuple[Path, Path]) -> None:
-    file = new_file(places, b"hello")
-    file.discard()
-    assert file.read(9, 0) == b"hello"
-    assert file.begin_store() is None
-    file.released(True)
-    assert where(places) == ""
-
-
-def test_a_store_that_lands_after_the_discard_brings_nothing_back(
-    places: tuple[Path, Path],
-) -> None:
-    file = new_file(places, b"hello")
-    file.released(True)
-    snapshot = file.begin_store()
-    assert snapshot is not None
-    file.discard()
-    file.stored(snapshot, make_attr(5))
-    assert where(places) == ""
-
-
-def test_only_clean_closed_copies_are_forgotten(places: tuple[Path, Path]) -> None:
-    file = remote_file(places, b"hello")
-    file.opened(False)
-    file.forget_bytes()
-    assert file.complete
-    file.released(False)
-    file.forget_bytes()
-    assert (file.complete, where(places)) == (False, "")
-    file.fill(b"again", make_attr(5))
-    file.opened(True)
-    assert file.read(9, 0) == b"again"
-    file.write(b"A", 0)
-    file.released(True)
-    file.forget_bytes()
-    assert file.complete
-
-
-def test_a_disk_that_fills_up_in_the_move_keeps_the_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store has landed; that its bytes can't go back to the cache is no failure of the store."""
-    clean, dirty = tmp_path / "clean", tmp_path / "dirty"
-    clean.mkdir()
-    dirty.mkdir()
-    file = new_file((clean, dirty), b"hello")
-    file.released(True)
-    snapshot = file.begin_store()
-    assert snapshot is not None
-
-    def refuse(source: Path, target: Path) -> None:
-        raise OSError(errno.ENOSPC, "full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", refuse)
-        file.stored(snapshot, make_attr(5))
-    file.opened(False)
-    assert file.read(9, 0) == b"hello"
-
-
-def test_sync_is_for_any_state(places: tuple[Path, Path]) -> None:
-    file = remote_file(places, b"hello")
-    file.sync()
-    file.opened(True)
-    file.write(b"J", 0)
-    file.sync()
-    file.released(True)
-    file.sync()
-    assert (places[1] / "f").read_bytes() == b"Jello"

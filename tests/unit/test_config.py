@@ -45,12 +45,14 @@ def sources(tmp_path: Path) -> Sources:
 def test_flag_before_environment_before_profile_before_default(
     sources: Sources, setting: str
 ) -> None:
+    choices = [each for each in config._CHOICES.get(setting, ()) if each]
+    profile, environment, flag = (choices * 3)[:3] or ["profile", "environment", "flag"]
     assert getattr(sources.load(), setting) == ""
-    sources.write(f'[default]\n{setting} = "profile"\n')
-    assert getattr(sources.load(), setting) == "profile"
-    sources.environment[config._ENVIRONMENT[setting]] = "environment"
-    assert getattr(sources.load(), setting) == "environment"
-    assert getattr(sources.load(**{setting: "flag"}), setting) == "flag"
+    sources.write(f'[default]\n{setting} = "{profile}"\n')
+    assert getattr(sources.load(), setting) == profile
+    sources.environment[config._ENVIRONMENT[setting]] = environment
+    assert getattr(sources.load(), setting) == environment
+    assert getattr(sources.load(**{setting: flag}), setting) == flag
 
 
 def test_a_flag_that_was_not_given_and_an_empty_variable_hide_nothing(sources: Sources) -> None:
@@ -118,6 +120,11 @@ def test_switches(sources: Sources, value: Any, meant: bool) -> None:
         ("ttl", True),
         ("url", True),
         ("symlinks", "verbatm"),
+        ("symlinks", ""),
+        ("symlinks", True),
+        ("fuse_binding", "fusepy"),
+        ("fuse_binding", "no_such_binding"),
+        ("fuse_binding", True),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(sources: Sources, setting: str, value: Any) -> None:
@@ -132,7 +139,7 @@ def test_what_makes_no_sense_is_refused_by_name(sources: Sources, setting: str, 
         ("[default.systems.daint]\nhom = 'x'", "hom.*daint"),
         ("[default.systems.daint]\nttl = 'soon'", "ttl"),
         ("[default]\nsystems = 3", "systems"),
-        ("[default.systems]\ndaint = 3", "daint"),
+        ("[default.systems]\ndaint = 3", "systems must be tables"),
         ("default = 3", "default"),
         ("[default", "TOML"),
         ("\xff", "TOML"),
@@ -142,6 +149,17 @@ def test_a_file_that_makes_no_sense_is_named(sources: Sources, text: str, match:
     sources.file.write_bytes(text.encode("latin-1"))
     exc = sources.refused(f"(?s){match}")
     assert str(sources.file) in str(exc)
+
+
+@pytest.mark.parametrize(("setting", "choices"), config._CHOICES.items())
+def test_a_choice_is_refused_with_what_there_is(
+    sources: Sources, setting: str, choices: tuple[str, ...]
+) -> None:
+    for each in choices:
+        assert getattr(sources.load(**{setting: each}), setting) == each
+    said = str(sources.refused(setting, **{setting: "sideways"}))
+    assert "sideways" in said
+    assert all(each in said for each in choices)
 
 
 def test_a_time_of_a_system_may_be_text_like_any_other(sources: Sources) -> None:

@@ -28,6 +28,7 @@ def make_cache(places: tuple[Path, Path], limit: int = 10 * KIB) -> ContentCache
 
 
 def fetched(cache: ContentCache, size: int = KIB) -> CachedFile:
+    cache.make_room(size)
     file = cache.new(make_attr(size))
     file.fill(bytes(size), make_attr(size))
     return file
@@ -43,6 +44,26 @@ def test_the_least_recently_used_clean_copies_go_first(places: tuple[Path, Path]
     cache.used(files[0])
     cache.make_room(2 * KIB)
     assert evicted(files) == [1, 2]
+
+
+def test_the_bound_holds_at_every_moment(places: tuple[Path, Path]) -> None:
+    """With what is about to come: who asks for room fills it."""
+    cache = make_cache(places)
+    for size in (3, 4, 5, 1, 10, 2, 9, 9, 1):
+        fetched(cache, size * KIB)
+        kept = sum(each.stat().st_size for each in (places[0] / "files").iterdir())
+        assert kept <= 10 * KIB
+
+
+def test_room_that_was_asked_for_in_vain_does_not_count_for_ever(
+    places: tuple[Path, Path],
+) -> None:
+    """A fetch that failed took nothing."""
+    cache = make_cache(places)
+    files = [fetched(cache) for _ in range(5)]
+    for _ in range(100):
+        cache.make_room(4 * KIB)
+    assert evicted(files) == []
 
 
 def test_what_fits_evicts_nothing(places: tuple[Path, Path]) -> None:
@@ -79,7 +100,7 @@ def test_an_evicted_copy_can_be_fetched_again(places: tuple[Path, Path]) -> None
 
 def test_a_dropped_copy_is_gone_from_disk_and_account(places: tuple[Path, Path]) -> None:
     cache = make_cache(places)
-    file = fetched(cache, 10 * KIB)
+    file = fetched(cache, 9 * KIB)
     other = fetched(cache)
     cache.drop(file)
     cache.make_room(9 * KIB)

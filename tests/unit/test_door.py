@@ -329,31 +329,9 @@ def test_a_thread_asks_the_library_whether_it_was_interrupted() -> None:
 # -- bindings ------------------------------------------------------------------------------------
 
 
-def binding(name: str, **fields: Any) -> Any:
+def binding(name: str) -> Any:
     library = SimpleNamespace(_name="libfuse", fuse_interrupted=lambda: 0)
-    return SimpleNamespace(__name__=name, _libfuse=library, **fields)
-
-
-def test_settings_of_both_libraries() -> None:
-    old = fuseops.fuse_settings(binding("fuse"), "example.org")
-    new = fuseops.fuse_settings(
-        binding("mfusepy", fuse_version_major=3, fuse_version_minor=14), "example.org"
-    )
-    for settings in (old, new):
-        assert settings["foreground"] is True
-        assert settings["use_ino"] is True
-        assert (settings["attr_timeout"], settings["negative_timeout"]) == (0, 0)
-        assert settings["entry_timeout"] <= 1
-        assert settings["subtype"] == "firecrestfs"
-        assert "hard_remove" not in settings
-    assert old["big_writes"] and old["atomic_o_trunc"]
-    assert "big_writes" not in new and "atomic_o_trunc" not in new
-    assert new["max_threads"] > 64
-
-
-def test_an_old_libfuse_3_is_not_asked_for_more_threads() -> None:
-    made = binding("mfusepy", fuse_version_major=3, fuse_version_minor=10)
-    assert "max_threads" not in fuseops.fuse_settings(made, "x")
+    return SimpleNamespace(__name__=name, _libfuse=library)
 
 
 def test_fusepy_calls_the_object_mfusepy_its_methods() -> None:
@@ -369,18 +347,3 @@ def test_operations_a_binding_looks_for_are_there_or_not_at_all() -> None:
         assert each.use_ns is True
         assert not hasattr(each, "ioctl")
         assert not hasattr(each, "lock")
-
-
-@pytest.mark.parametrize("name", ["plain", "ünï", "\udcff\udc80", "two\nlines", ""])
-def test_names_of_any_bytes_pass_the_codec(name: str) -> None:
-    fuseops._register_path_codec()
-    fuseops._register_path_codec()
-    raw = name.encode("utf-8", "surrogateescape")
-    assert name.encode("utf-8-firecrestfs") == raw
-    assert raw.decode("utf-8-firecrestfs") == name
-
-
-def test_a_missing_library_says_what_to_install() -> None:
-    with pytest.raises(OSError, match="install the packages fuse3 and libfuse2") as caught:
-        fuseops.load_binding("no_such_binding")
-    assert "no_such_binding" in str(caught.value.strerror)

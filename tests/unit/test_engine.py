@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -15,46 +13,8 @@ from firecrestfs.errors import ConflictError, is_transient
 from firecrestfs.model import Attr, StoreItem
 from firecrestfs.transfer.engine import TransferEngine
 
+from .storing import counts, existing, mode_of, store
 from .tools import SECOND, Remote
-
-Counts = dict[str, int]
-
-
-@pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
-
-
-def counts(emulator: Emulator) -> Counts:
-    """Return how often each endpoint was asked, and start anew."""
-    found: Counts = {}
-    for each in emulator.requests.clear():
-        if not each.is_token:
-            found[each.endpoint] = found.get(each.endpoint, 0) + 1
-    return found
-
-
-def store(engine: TransferEngine, path: str, data: bytes, **options: Any) -> Attr:
-    """Store one file; raise where that failed."""
-    result = engine.store([StoreItem(1, path, data, **options)])[1]
-    if isinstance(result, OSError):
-        raise result
-    return result
-
-
-def existing(client: TypedClient, there: Remote, data: bytes = b"base", mode: int = 0o644) -> Attr:
-    """Make a file on the cluster; return its attributes as the mount knows them."""
-    (there.local / "f").write_bytes(data)
-    (there.local / "f").chmod(mode)
-    os.utime(there.local / "f", ns=(SECOND, 1_700_000_000 * SECOND))
-    return client.stat("cluster", there / "f")
-
-
-def mode_of(there: Remote, name: str = "f") -> int:
-    return (there.local / name).stat().st_mode & 0o7777
-
 
 # -- fetching ------------------------------------------------------------------------------------
 
@@ -130,9 +90,49 @@ def test_a_strict_mode_is_never_open_for_a_moment(
 def test_a_wider_mode_is_given_after_the_upload(
     engine: TransferEngine, there: Remote, emulator: Emulator, mode: int
 ) -> None:
-    attr = store(engine, there / "f", b"hello", mode=mode)
+    attr = store(engine, there / "f", b"hello", mode=mode, exact_mode=True)
     assert attr.mode == mode == mode_of(there)
-    assert "ops/extract" not in counts(emulator)
+    found = counts(emulator)
+    assert found["ops/chmod"] == 1
+    assert "ops/extract" not in found
+
+
+@pytest.mark.parametrize(("mode", "left"), [(0o664, 0o644), (0o666, 0o644), (0o646, 0o644)])
+def test_a_umask_takes_from_a_new_file_without_a_request(
+    engine: TransferEngine, there: Remote, emulator: Emulator, mode: int, left: int
+) -> None:
+    """Half of all desktops have the umask 002: a mode that nobody asked for is an upper bound."""
+    attr = store(engine, there / "f", b"hello", mode=mode)
+    assert attr.mode == left == mode_of(there)
+    assert "ops/chmod" not in counts(emulator)
+
+
+@pytest.mark.parametrize(("mode", "left"), [(0o755, 0o755), (0o777, 0o755), (0o775, 0o755)])
+def test_a_new_program_can_be_run(
+    engine: TransferEngine, there: Remote, mode: int, left: int
+) -> None:
+    """What no umask of a cluster takes is given."""
+    assert store(engine, there / "f", b"hello", mode=mode).mode & left == left
+    assert mode_of(there) & ~mode == 0
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o666])
+def test_an_empty_file_has_the_mode_that_was_asked_for(
+    engine: TransferEngine, there: Remote, mode: int
+) -> None:
+    assert store(engine, there / "f", b"", mode=mode, exact_mode=True).mode == mode
+    assert mode_of(there) == mode
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o666])
+def test_a_mode_is_inherited_exactly(
+    engine: TransferEngine, client: TypedClient, there: Remote, mode: int
+) -> None:
+    """The file was removed meanwhile: it comes back as it was, whatever the umask says."""
+    base = existing(client, there, mode=mode)
+    (there.local / "f").unlink()
+    assert store(engine, there / "f", b"edited", base=base).mode == mode
+    assert mode_of(there) == mode
 
 
 @pytest.mark.parametrize("data", [b"", b"hello"])
@@ -222,6 +222,16 @@ def test_a_full_cluster_is_told(engine: TransferEngine, there: Remote, emulator:
     with pytest.raises(OSError) as info:
         store(engine, there / "f", b"hello", mode=0o644)
     assert info.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize(("held", "stays"), [(b"mine", False), (b"mi", False), (b"theirs", True)])
+def test_what_a_failed_store_left_is_removed_and_nothing_else(
+    engine: TransferEngine, there: Remote, held: bytes, stays: bool
+) -> None:
+    engine.remove_leftover(there / "f", b"mine")
+    (there.local / "f").write_bytes(held)
+    engine.remove_leftover(there / "f", b"mine")
+    assert there.names() == (["f"] if stays else [])
 
 
 # -- conflicts -----------------------------------------------------------------------------------
@@ -317,125 +327,3 @@ def test_a_lost_answer_is_no_conflict(
     assert isinstance(result, Attr), result
     assert there.names() == ["f"]
     assert (there.local / "f").read_bytes() == data
-
-
-# -- many files ----------------------------------------------------------------------------------
-
-
-def items(there: Remote, number: int, size: int = 100, **options: Any) -> list[StoreItem]:
-    return [
-        StoreItem(each, there / f"f{each}", bytes([each % 256]) * size, **options)
-        for each in range(number)
-    ]
-
-
-def landed(engine: TransferEngine, there: Remote, batch: list[StoreItem]) -> None:
-    """Store *batch*, again where it is told to, and see that each file is there once, whole."""
-    results = engine.store(batch)
-    for _ in range(3):
-        again = [item for item in batch if isinstance(results[item.key], OSError)]
-        if again:
-            results |= engine.store(again)
-    failed = [each for each in results.values() if isinstance(each, OSError)]
-    assert failed == []
-    assert there.names() == sorted(item.path.rpartition("/")[2] for item in batch)
-    for item in batch:
-        assert (there.local / item.path.rpartition("/")[2]).read_bytes() == item.data
-
-
-def test_new_files_of_a_directory_go_in_one_archive(
-    engine: TransferEngine, there: Remote, emulator: Emulator
-) -> None:
-    landed(engine, there, items(there, 15, mode=0o644))
-    found = counts(emulator)
-    assert found.pop("ops/upload") == found.pop("ops/extract") == 1
-    assert sum(found.values()) <= 4
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o755, 0o664, 0o666])
-def test_modes_in_an_archive_cost_no_request_each(
-    engine: TransferEngine, there: Remote, emulator: Emulator, mode: int
-) -> None:
-    """Half of all desktops have the umask 002."""
-    landed(engine, there, items(there, 15, mode=mode))
-    assert mode_of(there, "f0") == mode
-    assert sum(counts(emulator).values()) <= 8
-
-
-def test_archives_are_cut_to_what_one_upload_carries(
-    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
-) -> None:
-    limit = client.system("cluster").limits.upload
-    batch = items(there, 12, limit // 5, mode=0o644)
-    landed(engine, there, batch)
-    assert 3 <= counts(emulator)["ops/upload"] <= 6
-
-
-def test_one_file_near_the_limit_does_not_unbundle_the_others(
-    engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
-) -> None:
-    limit = client.system("cluster").limits.upload
-    batch = items(there, 15, mode=0o644)
-    batch.append(StoreItem(99, there / "large", bytes(limit), mode=0o644))
-    landed(engine, there, batch)
-    assert counts(emulator)["ops/upload"] <= 3
-
-
-def test_directories_are_apart(engine: TransferEngine, there: Remote) -> None:
-    for name in ("a", "b"):
-        (there.local / name).mkdir()
-    batch = [
-        StoreItem(each, there / f"{'ab'[each % 2]}/f{each}", b"x", mode=0o644) for each in range(10)
-    ]
-    results = engine.store(batch)
-    assert all(isinstance(each, Attr) for each in results.values())
-    assert sorted(os.listdir(there.local / "a")) == [f"f{each}" for each in range(0, 10, 2)]
-
-
-def test_one_refusal_costs_the_others_nothing(
-    engine: TransferEngine, client: TypedClient, there: Remote
-) -> None:
-    limit = client.system("cluster").limits.upload
-    batch = items(there, 4, mode=0o644)
-    batch[2] = StoreItem(2, there / "f2", bytes(limit + 1))
-    results = engine.store(batch)
-    assert [key for key, each in results.items() if isinstance(each, OSError)] == [2]
-    assert there.names() == ["f0", "f1", "f3"]
-
-
-def test_a_name_taken_meanwhile_is_a_conflict_in_a_batch_too(
-    engine: TransferEngine, there: Remote
-) -> None:
-    (there.local / "f1").write_text("theirs")
-    results = engine.store(items(there, 5, mode=0o644))
-    assert isinstance(results[1], ConflictError)
-    assert (there.local / "f1").read_text() == "theirs"
-
-
-@pytest.mark.parametrize(
-    ("fault", "endpoint", "after"),
-    [
-        ("lost_answer", "ops/upload", 0),
-        ("lost_answer", "ops/extract", 0),
-        ("late_status", "ops/extract", 0),
-        ("status", "ops/extract", 0),
-        ("status", "ops/ls", 1),
-        ("drop", "ops/ls", 1),
-        ("status", "ops/upload", 1),
-        ("status", "ops/extract", 1),
-        ("lost_answer", "ops/extract", 1),
-    ],
-)
-def test_trouble_in_the_middle_makes_no_conflict_copies(
-    engine: TransferEngine,
-    client: TypedClient,
-    there: Remote,
-    emulator: Emulator,
-    fault: str,
-    endpoint: str,
-    after: int,
-) -> None:
-    """What landed before is ours: storing it again must not find a stranger's file there."""
-    limit = client.system("cluster").limits.upload
-    emulator.faults.add(fault, endpoint, status=500, after=after, count=1)
-    landed(engine, there, items(there, 6, limit // 5, mode=0o644))

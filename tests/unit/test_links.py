@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import tempfile
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def test_without_other_links_it_leads_where_the_cluster_would(
 @given(st.lists(st.tuples(DIRECTORIES, NAMES, TARGETS), min_size=1, max_size=6), DIRECTORIES)
 @example([("/", "a", "/"), ("/b", "c", "../a/../../x")], "/b/c")
 @example([("/b", "a", ".."), ("/b", "c", "a/../../x")], "/b/c")
+@example([("/b", "a", "a//a")], "/b/a")
 def test_followed_by_the_kernel_no_link_leads_out(
     links: list[tuple[str, str, str]], path: str
 ) -> None:
@@ -79,7 +81,8 @@ def test_followed_by_the_kernel_no_link_leads_out(
         top.mkdir(parents=True)
         made = []
         for where, name, target in links:
-            text = shown_target(posixpath.join(where, name), target)
+            # `realpath` takes the rest of a looping link for absolute where it begins with "//".
+            text = re.sub("/+", "/", shown_target(posixpath.join(where, name), target))
             place = Path(f"{top}{where}")
             try:
                 place.mkdir(parents=True, exist_ok=True)

@@ -2,89 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from firecrestfs.config import Config
 from firecrestfs.emulator import Emulator
-from firecrestfs.fuseops import FuseOperations
-from firecrestfs.mount import Mount, build
 from firecrestfs.vfs import flights
 
 from .tools import SECOND, Remote, in_thread
-
-BINDING: Any = SimpleNamespace(
-    __name__="mfusepy", _libfuse=SimpleNamespace(fuse_interrupted=lambda: 0)
-)
-OMIT = 1073741822
-
-
-@pytest.fixture
-def mount(emulator: Emulator, tmp_path: Path) -> Iterator[Mount]:
-    config = Config(
-        url=emulator.url,
-        client_id=emulator.client_id,
-        client_secret=emulator.client_secret,
-        token_url=emulator.token_url,
-        cache_dir=str(tmp_path / "cache"),
-        state_dir=str(tmp_path / "state"),
-        write_back=0.01,
-        op_timeout=5.0,
-    )
-    mount = build(config, BINDING, "/mnt/hpc")
-    yield mount
-    mount.stop()
-
-
-class Files:
-    """System calls on the test's directory through the operations."""
-
-    def __init__(self, mount: Mount, there: Remote) -> None:
-        self.mount = mount
-        self.ops: FuseOperations = mount.operations
-        self.there = there
-
-    def path(self, name: str) -> str:
-        return f"/cluster{self.there.path}/{name}".rstrip("/")
-
-    def open(self, name: str, flags: int) -> Any:
-        info = SimpleNamespace(fh=0, flags=flags, direct_io=0, keep_cache=0)
-        self.ops.open(self.path(name), info)
-        return info
-
-    def create(self, name: str, data: bytes = b"", mode: int = 0o644) -> None:
-        info = SimpleNamespace(fh=0, flags=os.O_RDWR | os.O_CREAT, direct_io=0, keep_cache=0)
-        self.ops.create(self.path(name), mode, info)
-        if data:
-            self.ops.write(self.path(name), data, 0, info)
-        self.close(name, info)
-
-    def close(self, name: str, info: Any) -> None:
-        self.ops.flush(self.path(name), info)
-        self.ops.release(self.path(name), info)
-
-    def stat(self, name: str) -> Any:
-        return self.ops.getattr(self.path(name))
-
-    def sync(self) -> dict[str, str]:
-        return self.mount.drain(10.0)
-
-    def refresh(self) -> None:
-        for files in self.mount.files().values():
-            files.refresh("/")
-
-
-@pytest.fixture
-def files(mount: Mount, there: Remote) -> Files:
-    made = Files(mount, there)
-    made.stat("")  # connects
-    return made
+from .wired import OMIT, Files
 
 
 def test_times_can_be_set_again_and_again(files: Files, there: Remote) -> None:
@@ -110,33 +36,46 @@ def test_litter_that_gets_a_real_name_is_stored(files: Files, there: Remote) -> 
 
 
 def test_a_file_that_changes_while_open_stays_visible(files: Files, there: Remote) -> None:
-    """Opened for writing, nothing fetched yet, changed by someone else: it exists all the same."""
+    """While someone writes it, the writer's version is shown; then what the cluster has."""
     (there.local / "f").write_text("one")
     info = files.open("f", os.O_WRONLY)
     (there.local / "f").write_text("three")
     files.refresh()
+    assert files.stat("f")["st_size"] == 3
+    files.close("f", info)
     assert files.stat("f")["st_size"] == 5
+    info = files.open("f", os.O_RDONLY)
+    assert files.ops.read(files.path("f"), 9, 0, info) == b"three"
     files.close("f", info)
 
 
-def test_an_edit_of_a_file_that_changed_while_open_is_kept_somewhere(
-    files: Files, there: Remote
-) -> None:
-    """Both versions survive, whichever name ours gets; an error on the write would do as well."""
+def test_an_edit_of_a_file_that_changed_while_open_keeps_both(files: Files, there: Remote) -> None:
     (there.local / "f").write_text("one")
     info = files.open("f", os.O_RDWR)
     (there.local / "f").write_text("theirs")
     files.refresh()
     files.stat("f")
-    try:
-        files.ops.write(files.path("f"), b"MINE", 0, info)
-    except OSError as exc:
-        assert exc.errno == errno.ESTALE
-        return
-    finally:
-        files.close("f", info)
-    files.sync()
+    assert files.ops.write(files.path("f"), b"MINE", 0, info) == 4
+    files.close("f", info)
+    assert files.sync() == {}
+    assert (there.local / "f").read_text() == "theirs"
     assert sorted(each.read_text() for each in there.local.iterdir()) == ["MINE", "theirs"]
+
+
+def test_a_file_that_changed_before_it_was_written_here_is_read_on(
+    files: Files, there: Remote
+) -> None:
+    """A reader keeps the version it opened; who opens anew gets the new one."""
+    (there.local / "f").write_text("one")
+    old = files.open("f", os.O_RDONLY)
+    (there.local / "f").write_text("theirs")
+    files.refresh()
+    assert files.stat("f")["st_size"] == 6
+    new = files.open("f", os.O_RDONLY)
+    assert files.ops.read(files.path("f"), 9, 0, old) == b"one"
+    assert files.ops.read(files.path("f"), 9, 0, new) == b"theirs"
+    files.close("f", old)
+    files.close("f", new)
 
 
 def test_a_command_over_its_time_limit_is_an_error_in_time(

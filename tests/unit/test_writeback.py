@@ -6,85 +6,14 @@ import errno
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
-from firecrestfs.errors import FirecrestException
 from firecrestfs.transfer.writeback import Outcome, WriteBack
 
+from .bench import PERMANENT, TRANSIENT, Bench, Cluster, brief_wait
 from .tools import FakeClock, in_thread, wait_until
-
-PERMANENT = OSError(errno.EDQUOT, "quota")
-TRANSIENT = FirecrestException(errno.ECONNREFUSED, "down", transient=True)
-
-
-class Cluster:
-    """A store that does what the test says and remembers what it was asked for."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-        self.answers: dict[str, OSError | None] = {}
-        self.hold = threading.Event()
-        self.hold.set()
-        self.raises: BaseException | None = None
-
-    def __call__(self, keys: Sequence[str]) -> Outcome:
-        self.batches.append(list(keys))
-        assert self.hold.wait(10)
-        if self.raises is not None:
-            raise self.raises
-        return {key: self.answers.get(key) for key in keys}
-
-    @property
-    def times(self) -> int:
-        return len(self.batches)
-
-
-class Bench:
-    """A queue with one worker, its store and its clock."""
-
-    def __init__(self, workers: int = 1) -> None:
-        self.clock = FakeClock()
-        self.cluster = Cluster()
-        self.parked: list[tuple[str, OSError]] = []
-        self.queue = WriteBack(
-            self.cluster,
-            lambda key: key[0],
-            self.clock,
-            delay_s=1.0,
-            workers=workers,
-            on_parked=lambda key, exc: self.parked.append((key, exc)),
-        )
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass and the workers notice."""
-        self.clock.advance(seconds)
-        self.queue.cancel("no such key")
-
-    def keys(self) -> list[str]:
-        return [row.key for row in self.queue.pending()]
-
-    def stored(self, number: int) -> None:
-        wait_until(lambda: self.cluster.times >= number)
-
-    def settled(self) -> None:
-        wait_until(lambda: not any(row.in_flight for row in self.queue.pending()))
-
-
-@pytest.fixture
-def bench() -> Iterator[Bench]:
-    bench = Bench()
-    yield bench
-    bench.cluster.hold.set()
-    bench.queue.stop()
-
-
-def brief_wait() -> None:
-    """Give a worker that must not do something the time to do it."""
-    threading.Event().wait(0.05)
-
 
 # -- when ----------------------------------------------------------------------------------------
 
@@ -188,6 +117,32 @@ def test_a_permanent_failure_is_parked_and_reported_once(bench: Bench) -> None:
     brief_wait()
     assert bench.cluster.times == 1
     assert bench.queue.pending()[0].parked
+
+
+@pytest.mark.parametrize("code", [errno.EDQUOT, errno.ENOSPC])
+def test_a_full_cluster_is_asked_now_and_then_and_reported_once(bench: Bench, code: int) -> None:
+    """Room may be made there without our knowing."""
+    bench.cluster.answers["a1"] = OSError(code, "full")
+    bench.queue.add("a1")
+    for tries in range(1, 4):
+        bench.advance(31)
+        bench.stored(tries)
+        bench.settled()
+        assert bench.queue.pending()[0].parked
+    brief_wait()
+    assert bench.cluster.times == 3
+    assert [key for key, _ in bench.parked] == ["a1"]
+    bench.cluster.answers.clear()
+    bench.advance(31)
+    wait_until(lambda: bench.keys() == [])
+
+
+def test_a_flush_does_not_wait_for_room(bench: Bench) -> None:
+    full = OSError(errno.ENOSPC, "full")
+    bench.cluster.answers["a1"] = full
+    bench.queue.add("a1")
+    assert bench.queue.flush() == {"a1": full}
+    assert bench.queue.flush() == {"a1": full}
 
 
 def test_adding_a_parked_key_tries_again(bench: Bench) -> None:
@@ -339,77 +294,3 @@ def test_one_key_is_never_in_two_stores_at_once() -> None:
     assert queue.flush(timeout_s=None) == {}
     queue.stop()
     assert clashes == []
-
-
-# -- flushing ------------------------------------------------------------------------------------
-
-
-def test_a_flush_does_not_wait_for_the_delay(bench: Bench) -> None:
-    bench.queue.add("a1")
-    bench.queue.add("b1")
-    assert bench.queue.flush(["a1", "unknown"]) == {}
-    assert bench.keys() == ["b1"]
-
-
-def test_a_flush_returns_what_failed_and_why(bench: Bench) -> None:
-    bench.cluster.answers["a1"] = PERMANENT
-    bench.queue.add("a1")
-    bench.queue.add("b1")
-    assert bench.queue.flush() == {"a1": PERMANENT}
-
-
-def test_a_flush_tries_parked_keys_again(bench: Bench) -> None:
-    bench.cluster.answers["a1"] = PERMANENT
-    bench.queue.add("a1")
-    bench.queue.flush()
-    bench.cluster.answers.clear()
-    assert bench.queue.flush() == {}
-
-
-@pytest.mark.parametrize("how", ["time", "interrupt"])
-def test_a_flush_can_be_ended(bench: Bench, how: str) -> None:
-    bench.cluster.hold.clear()
-    bench.queue.add("a1")
-    stop = threading.Event()
-    timeout_s = 5.0 if how == "time" else None
-    thread, outcome = in_thread(lambda: bench.queue.flush(None, timeout_s, stop.is_set))
-    bench.stored(1)
-    assert outcome == []
-    if how == "time":
-        bench.advance(6)
-    else:
-        stop.set()
-    thread.join(5)
-    assert outcome == [{"a1": None}]
-
-
-def test_an_interrupted_flush_goes_on_storing(bench: Bench) -> None:
-    bench.queue.add("a1")
-    bench.queue.flush(interrupted=lambda: True)
-    wait_until(lambda: bench.keys() == [])
-
-
-def test_nothing_begins_after_stop(bench: Bench) -> None:
-    bench.queue.add("a1")
-    bench.queue.stop()
-    bench.queue.add("a2")
-    bench.advance(10)
-    brief_wait()
-    assert bench.cluster.batches == []
-    assert sorted(bench.keys()) == ["a1", "a2"]
-
-
-def test_a_flush_after_stop_does_not_hang(bench: Bench) -> None:
-    bench.queue.add("a1")
-    bench.queue.stop()
-    _, outcome = in_thread(bench.queue.flush)
-    wait_until(lambda: outcome, 2)
-    assert outcome == [{"a1": None}]
-
-
-def test_pending_is_in_the_order_of_adding(bench: Bench) -> None:
-    call: Callable[[str], Any] = bench.queue.add
-    for key in ("c", "a", "b"):
-        call(key)
-        bench.clock.advance(0.1)
-    assert bench.keys() == ["c", "a", "b"]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from firecrestfs.model import Attr, Kind, Source
 
 SECOND = 1_000_000_000
@@ -85,3 +87,10 @@ def together(number: int, call: Callable[[int], Any]) -> list[Any]:
         thread.join(30)
         assert not thread.is_alive(), "a thread hangs"
     return [outcome[0] for _, outcome in started]
+
+
+def code_of(call: Callable[..., Any], *args: Any) -> int | None:
+    """Return the errno that *call* fails with."""
+    with pytest.raises(OSError) as info:
+        call(*args)
+    return info.value.errno

@@ -1,0 +1,204 @@
+"""The journal: what it keeps, for whom, and that it is there after any death of the process."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from firecrestfs.cache.journal import FileRecord, Journal
+from firecrestfs.model import Kind, Source
+
+from .tools import SECOND, make_attr, together
+
+RECORD = FileRecord("a1", "daint", "/users/me/f", True, None, None, None)
+#: Every field set, to values that a careless way there and back would change.
+BASE = make_attr(
+    1 << 60,
+    mode=0o4751,
+    mtime_ns=1_700_000_000_123_456_789,
+    uid=2**32 - 2,
+    gid=-1,
+    owner="ünï\udcff",
+    group="g'\"\n",
+    nlink=3,
+    ino=2**64 - 1,
+    dev=2**63,
+    atime_ns=-5 * SECOND,
+    ctime_ns=1,
+    acl=True,
+    source=Source.LS,
+    listed="2023-11-14T23:13:20",
+    inode=2**64 - 2,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    journal = Journal(path)
+    yield journal
+    journal.close()
+
+
+def reopened(path: Path) -> list[FileRecord]:
+    """Return what the next process finds."""
+    journal = Journal(path)
+    try:
+        return journal.records()
+    finally:
+        journal.close()
+
+
+# -- there and back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RECORD,
+        replace(RECORD, closed=False, mode=0, mtime_ns=0),
+        replace(RECORD, mode=0o7777, mtime_ns=1_700_000_000_123_456_789),
+        replace(RECORD, mtime_ns=-5 * SECOND),
+        replace(RECORD, path='/\udcff\udc80/it\'s "x"\n\t\\ \u2028ü\U0001f600'),
+        replace(RECORD, path="/" + "n" * 4000),
+        replace(RECORD, base=BASE),
+        replace(RECORD, base=replace(BASE, kind=Kind.SYMLINK, target="../\udcff")),
+    ],
+)
+def test_a_record_comes_back_as_it_was(journal: Journal, path: Path, record: FileRecord) -> None:
+    journal.record(record)
+    assert journal.records() == [record]
+    assert reopened(path) == [record]
+
+
+@pytest.mark.parametrize("year", [1900, 3000])
+def test_a_time_of_any_year_is_kept(journal: Journal, year: int) -> None:
+    """`touch -d 3000-01-01` is a time like any other."""
+    record = replace(RECORD, mtime_ns=(year - 1970) * 31_556_952 * SECOND)
+    journal.record(record)
+    assert journal.records() == [record]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_bases_of_every_kind(journal: Journal, kind: Kind) -> None:
+    journal.record(replace(RECORD, base=make_attr(kind=kind)))
+    assert journal.records()[0].base == make_attr(kind=kind)
+
+
+def test_a_later_record_of_a_copy_takes_the_place_of_the_earlier(journal: Journal) -> None:
+    journal.record(replace(RECORD, closed=False, mode=0o600, base=BASE))
+    journal.record(replace(RECORD, path="/renamed"))
+    assert journal.records() == [replace(RECORD, path="/renamed")]
+
+
+def test_records_are_in_the_order_in_which_they_were_first_made(journal: Journal) -> None:
+    for ident in ("c", "a", "b"):
+        journal.record(replace(RECORD, ident=ident, closed=False))
+    journal.record(replace(RECORD, ident="c", closed=True))
+    assert [each.ident for each in journal.records()] == ["c", "a", "b"]
+
+
+def test_what_landed_is_forgotten(journal: Journal, path: Path) -> None:
+    for ident in ("a", "b"):
+        journal.record(replace(RECORD, ident=ident))
+    journal.forget("a")
+    journal.forget("never known")
+    assert [each.ident for each in journal.records()] == ["b"]
+    assert [each.ident for each in reopened(path)] == ["b"]
+
+
+def test_two_copies_may_have_one_path_and_systems_are_apart(journal: Journal) -> None:
+    records = [RECORD, replace(RECORD, ident="a2"), replace(RECORD, ident="a3", system="eiger")]
+    for each in records:
+        journal.record(each)
+    assert journal.records() == records
+
+
+# -- other programs' journals --------------------------------------------------------------------
+
+
+def test_a_journal_of_a_newer_program_is_left_alone(path: Path) -> None:
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE files (something TEXT)")
+    other.execute("PRAGMA user_version = 99")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="newer") as info:
+        Journal(path)
+    assert info.value.errno == errno.EPROTO
+    assert info.value.filename == str(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("trouble", ["no database", "no directory"])
+def test_a_journal_that_can_not_be_opened_is_an_oserror(path: Path, trouble: str) -> None:
+    """The state of a server is a person's to mend: she is told which file it is."""
+    if trouble == "no database":
+        path.write_bytes(b"not a database, whatever it is " * 100)
+    else:
+        path = path.parent / "missing" / path.name
+    with pytest.raises(OSError) as info:
+        Journal(path)
+    assert str(path) in str(info.value)
+
+
+# -- threads and deaths --------------------------------------------------------------------------
+
+
+def test_many_threads_write_one_journal(journal: Journal) -> None:
+    def work(number: int) -> int:
+        for each in range(50):
+            journal.record(replace(RECORD, ident=f"{number}-{each}", path=f"/{number}"))
+            if each % 2:
+                journal.forget(f"{number}-{each}")
+            assert all(found.path for found in journal.records())
+        return number
+
+    assert together(6, work) == list(range(6))
+    assert sorted(each.ident for each in journal.records()) == sorted(
+        f"{number}-{each}" for number in range(6) for each in range(0, 50, 2)
+    )
+
+
+WRITER = """
+import os, sys, time
+from pathlib import Path
+from firecrestfs.cache.journal import FileRecord, Journal
+journal = Journal(Path(sys.argv[1]))
+for number in range(20):
+    journal.record(
+        FileRecord(f"i{number}", "daint", f"/{number}/\\udcff", number % 2 == 0, 0o640, 7, None)
+    )
+journal.forget("i3")
+print("written", flush=True)
+if sys.argv[2] == "exit":
+    os._exit(1)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("death", ["exit", "kill"])
+def test_what_was_recorded_outlives_the_process(path: Path, death: str) -> None:
+    command = [sys.executable, "-c", WRITER, str(path), death]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"written\n"
+        writer.send_signal(signal.SIGKILL)
+    assert reopened(path) == [
+        FileRecord(f"i{number}", "daint", f"/{number}/\udcff", number % 2 == 0, 0o640, 7, None)
+        for number in range(20)
+        if number != 3
+    ]

@@ -1,0 +1,350 @@
+"""A second mount over the state of one that died: what was closed lands, nothing is deleted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from firecrestfs.emulator import Emulator
+from firecrestfs.mount import Mount, build
+
+from .tools import SECOND, Remote
+from .wired import BINDING, OMIT, Files, make_config
+
+Start = Callable[..., Files]
+
+
+@pytest.fixture
+def start(emulator: Emulator, there: Remote, tmp_path: Path) -> Iterator[Start]:
+    """Start a mount over the test's state; the one before is dead then, with nothing stored."""
+    alive: list[Mount] = []
+
+    def end() -> None:
+        for mount in alive:
+            mount.stop()
+            mount.journal.close()
+        alive.clear()
+
+    def start(write_back: float = 0.01) -> Files:
+        end()
+        mount = build(make_config(emulator, tmp_path, write_back=write_back), BINDING, "/mnt/hpc")
+        alive.append(mount)
+        return Files(mount, there)
+
+    yield start
+    end()
+
+
+@pytest.fixture
+def dying(start: Start) -> Files:
+    """A mount that won't live to store anything."""
+    files = start(write_back=1000.0)
+    files.stat("")
+    return files
+
+
+def left(directory: Path) -> list[str]:
+    """Return the contents of all files below a directory of the state."""
+    return sorted(each.read_text() for each in directory.rglob("*") if each.is_file())
+
+
+def recovered(start: Start) -> Files:
+    """Return the next mount, once it has stored what it took up."""
+    files = start()
+    files.mount.recover()
+    assert files.sync() == {}
+    return files
+
+
+# -- what was closed -----------------------------------------------------------------------------
+
+
+def test_a_closed_file_lands(dying: Files, start: Start, there: Remote, tmp_path: Path) -> None:
+    dying.create("f", b"precious", 0o600)
+    dying.create("empty")
+    assert there.names() == []
+    files = recovered(start)
+    assert (there.local / "f").read_bytes() == b"precious"
+    assert (there.local / "f").stat().st_mode & 0o777 == 0o600
+    assert there.names() == ["empty", "f"]
+    assert files.mount.journal.records() == []
+    assert files.mount.errors.lines() == []
+    assert left(tmp_path / "state" / "files") == []
+    start().mount.recover()
+    assert there.names() == ["empty", "f"]
+
+
+def test_an_edit_lands_over_what_it_was_made_from(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "f").write_text("one")
+    (there.local / "f").chmod(0o640)
+    dying.refresh()
+    info = dying.open("f", os.O_RDWR | os.O_TRUNC)
+    dying.ops.write(dying.path("f"), b"two", 0, info)
+    dying.close("f", info)
+    recovered(start)
+    assert there.names() == ["f"]
+    assert (there.local / "f").read_text() == "two"
+    assert (there.local / "f").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_waits_is_seen_as_it_was(start: Start, dying: Files, there: Remote) -> None:
+    """Before it has landed, the next mount shows it as the one before did."""
+    dying.create("f", b"precious", 0o600)
+    dying.ops.utimens(dying.path("f"), (OMIT, 1_000_000_000 * SECOND))
+    before = dying.stat("f")
+    files = start(write_back=1000.0)
+    assert [each["path"] for each in files.mount.pending()] == [files.path("f")]
+    files.mount.recover()
+    after = files.stat("f")
+    shown = ("st_size", "st_mode", "st_mtime", "st_uid")
+    assert {key: after[key] for key in shown} == {key: before[key] for key in shown}
+    info = files.open("f", os.O_RDONLY)
+    assert files.ops.read(files.path("f"), 99, 0, info) == b"precious"
+    files.close("f", info)
+    assert [each["path"] for each in files.mount.pending()] == [files.path("f")]
+    assert there.names() == []
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o600, 0o755])
+def test_a_mode_that_was_asked_for_outlives_the_mount(
+    start: Start, dying: Files, there: Remote, mode: int
+) -> None:
+    dying.create("f", b"x")
+    dying.ops.chmod(dying.path("f"), mode)
+    recovered(start)
+    assert (there.local / "f").stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("second", [1_000_000_000, 32_503_680_000])
+def test_a_time_that_was_asked_for_outlives_the_mount(
+    start: Start, dying: Files, there: Remote, second: int
+) -> None:
+    dying.create("f", b"x")
+    dying.ops.utimens(dying.path("f"), (OMIT, second * SECOND + 7))
+    recovered(start)
+    assert (there.local / "f").stat().st_mtime_ns == second * SECOND + 7
+
+
+@pytest.mark.parametrize("name", ["ü \n", 'say "hi"', "n" * 255])
+def test_names_outlive_the_mount(start: Start, dying: Files, there: Remote, name: str) -> None:
+    dying.create(name, b"x")
+    recovered(start)
+    assert there.names() == [name]
+
+
+def test_a_renamed_file_lands_under_its_last_name(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    dying.create("f", b"x")
+    dying.ops.rename(dying.path("f"), dying.path("g"))
+    recovered(start)
+    assert there.names() == ["g"]
+
+
+def test_what_was_removed_does_not_come_back(start: Start, dying: Files, there: Remote) -> None:
+    dying.create("f", b"x")
+    dying.ops.unlink(dying.path("f"))
+    recovered(start)
+    assert there.names() == []
+
+
+def test_many_files_land_in_few_requests(
+    start: Start, dying: Files, there: Remote, emulator: Emulator
+) -> None:
+    for number in range(20):
+        dying.create(f"f{number}", b"%d" % number)
+    emulator.requests.clear()
+    recovered(start)
+    assert len(there.names()) == 20
+    assert emulator.requests.count("ops/upload") <= 3
+
+
+def test_a_conflicting_change_on_the_cluster_keeps_both(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "f").write_text("one")
+    dying.refresh()
+    info = dying.open("f", os.O_RDWR)
+    dying.ops.write(dying.path("f"), b"mine", 0, info)
+    dying.close("f", info)
+    (there.local / "f").write_text("theirs")
+    files = recovered(start)
+    assert (there.local / "f").read_text() == "theirs"
+    [copy] = [name for name in there.names() if name != "f"]
+    assert copy.startswith("f.conflict-")
+    assert (there.local / copy).read_text() == "mine"
+    assert any(copy in line for line in files.mount.errors.lines())
+    assert files.mount.journal.records() == []
+
+
+def test_a_name_that_was_taken_meanwhile_keeps_both(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    dying.create("f", b"mine")
+    (there.local / "f").write_text("theirs")
+    recovered(start)
+    assert (there.local / "f").read_text() == "theirs"
+    assert sorted(each.read_text() for each in there.local.iterdir()) == ["mine", "theirs"]
+
+
+def test_a_store_that_was_running_at_the_death_makes_no_copies(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    """It landed, but nobody lived to write that down."""
+    dying.create("f", b"mine")
+    (there.local / "f").write_bytes(b"mine")
+    recovered(start)
+    assert there.names() == ["f"]
+
+
+def test_a_server_that_is_away_loses_nothing(
+    start: Start, dying: Files, there: Remote, emulator: Emulator
+) -> None:
+    dying.create("f", b"precious")
+    emulator.faults.add("status", "status/userinfo", status=500, count=-1)
+    files = start()
+    files.mount.recover()
+    assert [each["path"] for each in files.mount.pending()] == [files.path("f")]
+    emulator.faults.clear()
+    recovered(start)
+    assert (there.local / "f").read_bytes() == b"precious"
+
+
+# -- what was not --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["f", "ü \n", "n" * 255])
+def test_what_was_being_written_is_set_aside(
+    start: Start, dying: Files, there: Remote, tmp_path: Path, name: str
+) -> None:
+    """Half a file under its real name would look like a whole one."""
+    dying.create(name)
+    info = dying.open(name, os.O_WRONLY)
+    dying.ops.write(dying.path(name), b"half ", 0, info)
+    files = start()
+    files.mount.recover()
+    assert files.stat("")["st_nlink"] >= 1, "the system can be used"
+    assert there.names() == []
+    assert left(tmp_path / "state" / "lost+found") == ["half "]
+    assert left(tmp_path / "state" / "files") == []
+    assert any("lost+found" in line for line in files.mount.errors.lines())
+    assert files.mount.journal.records() == []
+    assert files.mount.pending() == []
+
+
+def test_half_an_edit_is_set_aside_and_changes_nothing(
+    start: Start, dying: Files, there: Remote, tmp_path: Path
+) -> None:
+    (there.local / "f").write_text("the old content")
+    dying.refresh()
+    info = dying.open("f", os.O_RDWR | os.O_TRUNC)
+    dying.ops.write(dying.path("f"), b"half ", 0, info)
+    files = recovered(start)
+    assert (there.local / "f").read_text() == "the old content"
+    assert files.stat("f")["st_size"] == 15
+    assert left(tmp_path / "state" / "lost+found") == ["half "]
+
+
+@pytest.mark.parametrize("how", ["flush", "reopened"])
+def test_a_close_counts_until_the_next_change(
+    start: Start, dying: Files, there: Remote, tmp_path: Path, how: str
+) -> None:
+    """One descriptor was closed: what it wrote is whole. Then it is opened, but not written."""
+    dying.create("f", b"whole")
+    info = dying.open("f", os.O_RDWR)
+    if how == "flush":
+        dying.ops.write(dying.path("f"), b"WHOLE", 0, info)
+        dying.ops.flush(dying.path("f"), info)
+    recovered(start)
+    assert (there.local / "f").read_text() == ("WHOLE" if how == "flush" else "whole")
+    assert not (tmp_path / "state" / "lost+found").exists()
+
+
+def test_bytes_without_a_record_are_set_aside(start: Start, tmp_path: Path) -> None:
+    stray = tmp_path / "state" / "files" / ("0123456789abcdef" * 2)
+    stray.parent.mkdir(parents=True)
+    stray.write_text("whose?")
+    files = start()
+    assert left(tmp_path / "state" / "lost+found") == ["whose?"]
+    assert not stray.exists()
+    assert any("lost+found" in line for line in files.mount.errors.lines())
+    assert left(tmp_path / "state" / "lost+found") == ["whose?"]
+
+
+def test_strays_of_two_deaths_are_both_kept(start: Start, tmp_path: Path) -> None:
+    directory = tmp_path / "state" / "files"
+    directory.mkdir(parents=True)
+    for text in ("first", "second"):
+        (directory / uuid.uuid4().hex).write_text(text)
+        start()
+    assert left(tmp_path / "state" / "lost+found") == ["first", "second"]
+
+
+def test_a_record_whose_bytes_are_gone_is_told_and_forgotten(
+    start: Start, dying: Files, there: Remote, tmp_path: Path
+) -> None:
+    dying.create("f", b"x")
+    dying.create("g", b"y")
+    record = next(each for each in dying.mount.journal.records() if each.path.endswith("f"))
+    (tmp_path / "state" / "files" / record.ident).unlink()
+    files = recovered(start)
+    assert there.names() == ["g"]
+    assert any("gone" in line for line in files.mount.errors.lines())
+    assert files.mount.journal.records() == []
+
+
+def test_a_change_of_a_system_that_is_no_longer_offered_waits(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    dying.create("f", b"x")
+    record = dying.mount.journal.records()[0]
+    moved = replace(record, system="retired")
+    dying.mount.journal.record(moved)
+    files = start()
+    files.mount.recover()
+    assert [each["path"] for each in files.mount.pending()] == [f"/retired{record.path}"]
+    assert files.mount.journal.records() == [moved]
+
+
+# -- a store after the first ---------------------------------------------------------------------
+
+
+def test_what_has_landed_once_is_based_on_what_landed(start: Start, there: Remote) -> None:
+    """An edit after a store is no conflict with that store, in this mount and in the next."""
+    files = start()
+    files.stat("")
+    files.create("f", b"one")
+    assert files.sync() == {}
+    files = start(write_back=1000.0)
+    info = files.open("f", os.O_WRONLY | os.O_TRUNC)
+    files.ops.write(files.path("f"), b"three", 0, info)
+    files.close("f", info)
+    recovered(start)
+    assert there.names() == ["f"]
+    assert (there.local / "f").read_text() == "three"
+
+
+def test_a_mount_takes_nothing_up_of_one_that_has_stored_all(start: Start, there: Remote) -> None:
+    files = start()
+    files.stat("")
+    files.create("f", b"one")
+    assert files.sync() == {}
+    files = start()
+    files.mount.recover()
+    assert files.mount.pending() == []
+    assert files.mount.namespace.connected() == {}
+
+
+def test_a_state_directory_inside_the_mount_is_refused(emulator: Emulator, tmp_path: Path) -> None:
+    with pytest.raises(OSError) as info:
+        build(make_config(emulator, tmp_path), BINDING, str(tmp_path))
+    assert info.value.errno == errno.EINVAL
+    assert not (tmp_path / "state").exists()
