@@ -6,12 +6,16 @@ too. `python -m tests.emulator.test_v1_recordings` prints the table of all areas
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from firecrestfs.emulator import Emulator, FileSystem, SystemSpec
+from firecrestfs.emulator.jobs import State
 
+from .conftest import wait_for
 from .recordings import ROOT, Area, Verdict, replay_area
 
 AREAS = (
@@ -20,8 +24,41 @@ AREAS = (
     *("tasks", "jobs", "xfer_internal", "xfer_download", "xfer_upload"),
 )
 
+_TASK = "its task, when it has ended"
+
+
+def nth(name: str, number: int) -> str:
+    """Return the *number*th step of a name, as the replay numbers them."""
+    return name + " (again)" * (number - 1)
+
+
 #: (area, name of the step) → why our answer differs.
-DEVIATIONS: dict[tuple[str, str], str] = {}
+DEVIATIONS: dict[tuple[str, str], str] = {
+    ("jobs", nth(_TASK, number)): reason
+    for numbers, reason in (
+        ((12,), "a stand-in's exit code; the allocation of a cancelled job has 0:0"),
+        ((15, 16, 31), "the scheduler's own words, from a stand-in; ours are Slurm's"),
+        ((21, 24, 25), "the recorder left out the jobs whose ids it didn't capture"),
+        ((26,), "the stand-in took no notice of the times"),
+        ((27,), "the first job of the recorded site was left out as not of this recording"),
+        ((28,), "a job of another area was waiting there"),
+    )
+    for number in numbers
+}
+
+#: What S3 answers where a stand-in was recorded, from the remarks there.
+INSTEAD: dict[str, dict[str, Any]] = {
+    "A: GET with Range bytes=0-0": {
+        "status": 206,
+        "headers": {"content-range": "bytes 0-0/18", "content-length": "1"},
+        "body_text": "s",
+    },
+    "A: GET with Range bytes=-5": {
+        "status": 206,
+        "headers": {"content-range": "bytes 13-17/18", "content-length": "5"},
+        "body_text": "file\n",
+    },
+}
 
 #: Steps whose answer depends on a race that both servers run: they may agree or not.
 RACES: dict[tuple[str, str], str] = {
@@ -77,9 +114,25 @@ def differences(area: Area, root: Path) -> dict[str, list[str]]:
     """Replay an area; return the problems by step."""
     with make_emulator(root) as emulator:
         values = make_values(emulator)
-        out = replay_area(area, emulator.url, emulator.cluster.local(values["HOME"]), values)
+        home = emulator.cluster.local(values["HOME"])
+        before = functools.partial(_before, emulator)
+        out = replay_area(area, emulator.url, home, values, INSTEAD, before)
         assert not emulator.alarms
     return out
+
+
+def _before(emulator: Emulator, name: str, values: dict[str, str]) -> None:
+    """Wait, and do, what the recorder did between the steps."""
+
+    def states() -> list[State]:
+        return [job.state for job in emulator.cluster.scheduler.jobs() if job.ended is None]
+
+    if name.startswith(("accounting", "its output", "active jobs of that id, when it has")):
+        wait_for(lambda: not states(), 20)
+    elif name == nth("active jobs of that id", 2):
+        wait_for(lambda: State.RUNNING in states())
+    elif name.startswith("F: the task, when the object has been removed"):
+        emulator.store.delete(f"{USER}/{values['F_TASK']}/upload.bin")
 
 
 @pytest.mark.parametrize("name", AREAS)
