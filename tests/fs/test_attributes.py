@@ -255,10 +255,10 @@ def test_the_clusters_own_directories_stay(fs: Driver, there: Path) -> None:
 # -- what FirecREST doesn't have -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
-def test_special_files_are_refused(fs: Driver, there: Path, kind: int) -> None:
+@pytest.mark.parametrize("special", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
+def test_special_files_are_refused(fs: Driver, there: Path, special: int) -> None:
     with pytest.raises(OSError) as refusal:
-        fs.mknod("special", kind | 0o600)
+        fs.mknod("special", special | 0o600)
     assert refusal.value.errno == errno.EPERM
     assert os.listdir(there) == []
 
