@@ -136,7 +136,7 @@ class Features:
     only absolute paths inside the roots. `archives`: compress and extract exist, `compressions` are
     those that extract takes, `packings` those that compress makes, `patterns`: it can choose
     members. `job_options`: submissions take a name, a partition, output files and a working
-    directory. `forbidden`: characters that no path may hold.
+    directory. `forbidden`: characters, and sequences of them, that no path may hold.
     """
 
     version: str = "2"

@@ -26,6 +26,7 @@ from .v2 import ServerV2
 
 #: Both offer the same methods with the same results.
 Server = ServerV1 | ServerV2
+_PARAMETERS = "/status/parameters"
 #: A local file: its name, or an open binary stream.
 Local = str | os.PathLike[str] | BinaryIO
 
@@ -62,6 +63,7 @@ class Firecrest(JobCalls):
         )
         self._lock = threading.Lock()  # guards _server
         self._server: Server | None = None
+        self._told: Any = None  # what v1's parameters were when we probed
         self._limits: dict[str, int] = {}
         self._version = str(api_version or "").strip().lstrip("v")[:1]
 
@@ -75,7 +77,8 @@ class Firecrest(JobCalls):
             if version not in ("1", "2"):
                 text = f"there is no FirecREST v{version}: 1 or 2 is meant by the API version"
                 raise refusal(errno.EINVAL, text)
-            found = ServerV1(self.session) if version == "1" else ServerV2(self.session)
+            one = version == "1"
+            found = ServerV1(self.session, self._told) if one else ServerV2(self.session)
             with self._lock:
                 self._server = self._server or found
         return found
@@ -87,7 +90,7 @@ class Firecrest(JobCalls):
         """
         liveness = "/status/liveness/"
         found = self._version_of(liveness, with_token=False)
-        found = found or self._version_of("/status/parameters", with_token=True)
+        found = found or self._version_of(_PARAMETERS, with_token=True)
         found = found or self._version_of("/status/systems", with_token=True)
         if not found:
             text = f"nothing at {self.session.url} answers as FirecREST: check FIRECREST_URL"
@@ -111,6 +114,8 @@ class Firecrest(JobCalls):
         if "f7t-appversion" in answer.headers:
             return "2"
         body = answer.json()
+        if endpoint == _PARAMETERS:
+            self._told = pick(body, "out")
         two = pick(body, "healthcheckRuns") is not None or pick(body, "systems") is not None
         return "2" if two else "1" if pick(body, "out") is not None else ""
 

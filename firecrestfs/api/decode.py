@@ -49,7 +49,7 @@ def limits_of(max_ops: int, framing: int = 0) -> Limits:
     """
     download = 3 * ((max_ops - 1) // 4)
     if framing:
-        return Limits(max(max_ops - framing, 0), download, download)
+        return Limits(max_ops - min(framing, max_ops // 2), download, download)
     return Limits(max_ops, download, (max_ops - 1) // 2)
 
 

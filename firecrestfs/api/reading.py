@@ -81,8 +81,11 @@ class Reader:
         return self.system(system).limits
 
     def features(self, system: str) -> Features:
-        """Return what the server's version of FirecREST can do on *system*. At most one request."""
-        return self._client.server().features()
+        """Return what the server's version of FirecREST can do on *system*.
+
+        Asks on v1 only, and only once: for its version and for what the system makes of spaces.
+        """
+        return self._client.server().features(system)
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -320,6 +323,9 @@ class _Names:
 
     def of(self, raw: dict[str, Any]) -> str | None:
         """Return the entry's real name (path, in a recursive listing), None for impossible ones."""
+        exact = raw.get("exactName")
+        if isinstance(exact, str):
+            return exact if fit_relative(exact) else None
         listed = raw.get("name")
         if not isinstance(listed, str):
             return None

@@ -179,6 +179,8 @@ class TypedClient(Reader):
 
     def _check_target(self, system: str, target: str) -> None:
         checked_text(target, "the link's target")
+        if not target:
+            raise refusal(errno.EINVAL, "a link must point somewhere", target)
         if self.features(system).any_link:
             return
         roots = [root.path.rstrip("/") + "/" for root in self.system(system).roots]

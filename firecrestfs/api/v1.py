@@ -7,45 +7,48 @@ tool. What callers must know about the differences is in `features`.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import stat as modes
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..errors import FirecrestException
 from ..model import Features
 from . import v1_listing as listing
 from . import v1_shapes as shapes
-from .archives import archive_body, checked_source
 from .auth import bearer_of
 from .fault_v1 import said
-from .faults import NotFound, TimedOut, TooLarge, refusal
-from .multipart import Multipart
-from .names import parent_and_name, upload_name
+from .faults import TimedOut, TooLarge, refusal
+from .names import unescaped
 from .session import ApiSession
 from .tokens import user_of
-from .v1_http import FORBIDDEN, SLOWEST, fit, fit_path, flag, odd, text_of, value_of
+from .v1_changing import ARCHIVES, ChangingV1
+from .v1_http import FORBIDDEN, SPACES, fit_path, flag, odd, text_of, value_of
 from .v1_jobs import JobsV1
 from .v1_reading import ReadingV1
 
 _DIGEST = re.compile(r"\\?([0-9a-f]{64})\b")
-#: The archives that extract knows, by v2's word for their compression.
-_TYPES = {"none": ".tar", "gzip": ".tgz", "bzip2": ".bz2"}
+#: Directories of one listing whose names may be asked for a second time.
+_SETTLED = 8
 
 
-class ServerV1(ReadingV1, JobsV1):
+class ServerV1(ReadingV1, ChangingV1, JobsV1):
     """The endpoints of one FirecREST v1 server."""
 
-    def __init__(self, session: ApiSession) -> None:
+    def __init__(self, session: ApiSession, parameters: Any = None) -> None:
+        """Use *session*; *parameters* is what `/status/parameters` told, if it was asked."""
         super().__init__(session)
         self._lock = threading.Lock()  # guards _known
-        self._known: shapes.Parameters | None = None
+        self._known = None if parameters is None else shapes.parameters(parameters)
 
-    def features(self) -> Features:
-        """Return what this version can do; asks the server once."""
+    def features(self, system: str) -> Features:
+        """Return what this version can do on *system*; asks once."""
+        try:
+            kept = self.keeps_spaces(system)
+        except FirecrestException:
+            kept = False
         version = self._parameters().version
         return Features(
             version="1",
@@ -54,10 +57,10 @@ class ServerV1(ReadingV1, JobsV1):
             exact_ranges=True,
             any_link=True,
             archives=version >= (1, 16),
-            compressions=frozenset(_TYPES),
+            compressions=frozenset(ARCHIVES),
             packings=frozenset({"gzip"}),
             patterns=False,
-            forbidden=FORBIDDEN,
+            forbidden=FORBIDDEN if kept else FORBIDDEN | {SPACES},
         )
 
     # -- status -------------------------------------------------------------------------------
@@ -156,15 +159,30 @@ class ServerV1(ReadingV1, JobsV1):
         }
         params |= {"recursive": "true"} if recursive else {}
         params |= {"followLinks": "true"} if dereference else {}
+        return self._exact(system, clean, self._found(system, params))
+
+    def _found(self, system: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
         try:
             return self._listed(system, params)
         except FirecrestException as exc:
             found = listing.of_words(said(exc))
             if found is not None:
                 return found
-            if recursive or dereference:
+            if "recursive" in params or "followLinks" in params:
                 raise
             return self._listed_despite(exc, system, params)
+
+    def _exact(self, system: str, path: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        r"""Tell names apart that v1's listing makes the same of (`a\nb` and a line break).
+
+        They can't be addressed, so only the list of names can settle what they are.
+        """
+        doubtful = listing.doubtful(found)
+        for prefix in sorted(doubtful)[:_SETTLED]:
+            with suppress(FirecrestException):
+                names = self._names(system, f"{path.rstrip('/')}/{unescaped(prefix)}")
+                listing.settle(doubtful[prefix], unescaped(prefix), names)
+        return found
 
     def _listed(self, system: str, params: Mapping[str, str]) -> list[dict[str, Any]]:
         path = params["targetPath"]
@@ -254,138 +272,6 @@ class ServerV1(ReadingV1, JobsV1):
         if found is None:
             raise odd(answer)
         return {"algorithm": "SHA256", "checksum": found[1]}
-
-    # -- changing -----------------------------------------------------------------------------
-
-    def upload(
-        self,
-        system: str,
-        directory: str,
-        name: str,
-        content: bytes | BinaryIO,
-        *,
-        limit: int,
-        new: bool = False,
-    ) -> None:
-        """Write the file *name* in *directory*, in place. Not atomic. May be empty.
-
-        Unless it is *new*, a look goes before it: writing into a FIFO would stop the service for
-        all users. Raises EINVAL for what is no file, EFBIG above *limit* bytes.
-        """
-        size = len(content) if isinstance(content, bytes) else content.seek(0, os.SEEK_END)
-        parent = fit_path(directory)
-        path = parent.rstrip("/") + "/" + fit(upload_name(name), "the file name")
-        if size > limit:
-            raise refusal(errno.EFBIG, f"more than the {limit} bytes of a direct upload", path)
-        if not new:
-            self._refuse_special(system, path)
-        self._change(
-            "POST",
-            "/utilities/upload",
-            system,
-            Multipart(name, content, size, {"targetPath": parent}),
-            path=path,
-            deadline_s=self._session.deadline_s + size / SLOWEST,
-        )
-
-    def empty(self, system: str, path: str) -> None:
-        """Cut the file *path* to no bytes, in place."""
-        directory, name = parent_and_name(fit_path(path))
-        self.upload(system, directory, name, b"", limit=0)
-
-    def _refuse_special(self, system: str, path: str) -> None:
-        with suppress(NotFound):
-            mode = int(self.stat(system, path, dereference=True).get("mode", 0))
-            if not modes.S_ISREG(mode) and not modes.S_ISDIR(mode):
-                raise refusal(errno.EINVAL, "neither a file nor a directory on the cluster", path)
-
-    def mkdir(self, system: str, path: str, *, parents: bool = False) -> dict[str, Any]:
-        """Make a directory. Raises EEXIST, except for a directory with *parents*."""
-        clean = fit_path(path)
-        # Any value of p means yes.
-        form = {"targetPath": clean} | ({"p": "true"} if parents else {})
-        self._change("POST", "/utilities/mkdir", system, form, path=clean)
-        return {}
-
-    def rm(self, system: str, path: str) -> None:
-        """Delete *path* and everything below it, without asking."""
-        clean = fit_path(path)
-        if clean == "/":
-            raise refusal(errno.EBUSY, "the root directory can't be removed", path)
-        self._change("DELETE", "/utilities/rm", system, {"targetPath": clean}, path=clean)
-
-    def rename(self, system: str, old: str, new: str) -> None:
-        """Run `mv --force`: *into* *new* where that is a directory. See `TypedClient.rename`."""
-        clean = fit_path(old)
-        form = {"sourcePath": clean, "targetPath": fit_path(new)}
-        try:
-            self._change("PUT", "/utilities/rename", system, form, path=clean)
-        except FirecrestException as exc:
-            if not said(exc).endswith("' are the same file"):
-                raise
-
-    def symlink(self, system: str, target: str, link: str) -> dict[str, Any]:
-        """Make *link* with any text; return the entry that is there now.
-
-        Empty where a directory of that name was there: then the link is inside it.
-        """
-        clean = fit_path(link)
-        form = {"targetPath": fit(target, "the link's target"), "linkPath": clean}
-        self._change("POST", "/utilities/symlink", system, form, path=clean)
-        listed = self.ls(system, clean)
-        return listed[0] if len(listed) == 1 and listed[0]["name"].startswith("/") else {}
-
-    def chmod(self, system: str, path: str, mode: str) -> dict[str, Any]:
-        """Change permissions, by what the tool understands; follows links."""
-        clean = fit_path(path)
-        form = {"targetPath": clean, "mode": fit(mode, "the mode")}
-        self._change("PUT", "/utilities/chmod", system, form, path=clean, again=True)
-        return {}
-
-    def chown(self, system: str, path: str, owner: str = "", group: str = "") -> dict[str, Any]:
-        """Change owner and group; empty: unchanged, but an owner brings its login group along."""
-        clean = fit_path(path)
-        form = {"targetPath": clean}
-        form |= {"owner": fit(owner, "the owner")} if owner else {}
-        form |= {"group": fit(group, "the group")} if group else {}
-        self._change("PUT", "/utilities/chown", system, form, path=clean, again=True)
-        return {}
-
-    def compress(
-        self,
-        system: str,
-        source: str,
-        target: str,
-        *,
-        compression: str = "gzip",
-        pattern: str | None = None,
-        dereference: bool = False,
-    ) -> None:
-        """Archive *source*, named relative to its parent, as *target*: always with gzip."""
-        body = archive_body(source, target, compression)
-        if compression != "gzip" or pattern is not None:
-            text = "FirecREST v1 makes whole gzip archives only"
-            raise refusal(errno.EOPNOTSUPP, text, source)
-        checked_source(body["sourcePath"], body["targetPath"], None)
-        form = {
-            "sourcePath": fit_path(source),
-            "targetPath": fit_path(target),
-            "dereference": flag(dereference),
-        }
-        self._change("POST", "/utilities/compress", system, form, path=form["targetPath"])
-
-    def extract(self, system: str, archive: str, target: str, *, compression: str = "gzip") -> None:
-        """Unpack *archive* into the existing directory *target*."""
-        archive_body(archive, target, compression)
-        if compression not in _TYPES:
-            text = f"FirecREST v1 doesn't unpack {compression} archives"
-            raise refusal(errno.EOPNOTSUPP, text, archive)
-        form = {
-            "sourcePath": fit_path(archive),
-            "targetPath": fit_path(target),
-            "type": _TYPES[compression],
-        }
-        self._change("POST", "/utilities/extract", system, form, path=form["targetPath"])
 
 
 _KINDS = {

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from .fault_v1 import fault_v1
+from ..errors import FirecrestException
+from .fault_v1 import fault_v1, said
 from .faults import SystemUnknown, refusal
 from .names import checked_path, checked_text
 from .session import Answer, ApiSession, Body, Request
@@ -17,6 +18,10 @@ from .session import Answer, ApiSession, Body, Request
 #: drops or replaces them on the way.
 FORBIDDEN = frozenset("<>|;\"'&\\()`") | {chr(code) for code in range(32)}
 
+#: What some systems' login nodes turn into one space.
+SPACES = "  "
+#: A path that is nowhere, to see what becomes of spaces.
+_PROBE = f"/.firecrest{SPACES}spaces"
 #: The slowest line that a direct transfer is given time for, in bytes per second.
 SLOWEST = 32 * 1024
 
@@ -55,6 +60,7 @@ class Sender:
 
     def __init__(self, session: ApiSession) -> None:
         self._session = session
+        self._spaces: dict[str, bool] = {}
 
     def _status(self, endpoint: str, *, fresh: bool = False) -> Any:
         """Return `out` of a status page; *fresh*: not one that is up to 16 minutes old."""
@@ -83,6 +89,30 @@ class Sender:
         """Send a GET to the utilities."""
         return self._ask("/utilities/" + operation, system, params, path, headers, **limits)
 
+    def keeps_spaces(self, system: str) -> bool:
+        """Tell whether several spaces in a row reach the system's tools; asks once.
+
+        The wrapper that FirecREST comes with, for the login node, makes one of them, so that a
+        request about `a  b` would remove, replace or read `a b`. A tool that complains about a
+        path that isn't there shows what became of it.
+        """
+        if system not in self._spaces:
+            try:
+                self._send_get("/utilities/stat", system, {"targetPath": _PROBE}, _PROBE, None)
+                self._spaces[system] = False
+            except FirecrestException as exc:
+                words = said(exc)
+                if not words.startswith("stat: "):
+                    raise
+                self._spaces[system] = _PROBE in words
+        return self._spaces[system]
+
+    def _require_kept(self, system: str, *texts: str | None) -> None:
+        for text in texts:
+            if text is not None and SPACES in text and not self.keeps_spaces(system):
+                line = "several spaces in a row arrive as one on this system"
+                raise refusal(errno.EINVAL, line, text)
+
     def _ask(
         self,
         template: str,
@@ -90,6 +120,18 @@ class Sender:
         params: Mapping[str, str],
         path: str | None = None,
         headers: Mapping[str, str] | None = None,
+        **limits: Any,
+    ) -> Answer:
+        self._require_kept(system, *params.values())
+        return self._send_get(template, system, params, path, headers, **limits)
+
+    def _send_get(
+        self,
+        template: str,
+        system: str,
+        params: Mapping[str, str],
+        path: str | None,
+        headers: Mapping[str, str] | None,
         **limits: Any,
     ) -> Answer:
         request = Request(
@@ -119,6 +161,8 @@ class Sender:
         deadline_s: float | None = None,
     ) -> Answer:
         """Send what changes something; *again*: it may be sent twice."""
+        fields = body.values() if isinstance(body, Mapping) else ()
+        self._require_kept(system, path, *fields)
         request = Request(
             method,
             endpoint or template,

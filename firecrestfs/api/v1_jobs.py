@@ -168,18 +168,29 @@ class JobsV1(Tasks):
             self._ask("/compute/jobs", system, active),
             self._ask("/compute/acct", system, ended),
         ]
-        queued, accounted = (self._found(task) for task in self._outcomes(made))
-        jobs = {job["jobId"]: job for job in map(shapes.job, accounted)}
+        queued, accounted = (self._entries_of(task) for task in self._outcomes(made))
         for raw in queued:
             self._remember(system, raw)
-            now = shapes.job(raw)
+        jobs = {job["jobId"]: job for job in (self._shaped(system, raw) for raw in accounted)}
+        for raw in queued:
+            now = self._shaped(system, raw)
             known = jobs.get(now["jobId"])
             # What the queue still shows as over is told in full by accounting.
             if known is None or known["status"]["exitCode"] is None or not _is_over(known):
                 jobs[now["jobId"]] = now
         return list(jobs.values())
 
-    def _found(self, task: dict[str, Any]) -> list[dict[str, Any]]:
+    def _shaped(self, system: str, raw: dict[str, Any]) -> dict[str, Any]:
+        job = shapes.job(raw)
+        with self._jobs_lock:
+            known = self._files.get((system, job["jobId"]), {})
+        # v1 runs every script in its own directory.
+        script = str(known.get("job_file") or "")
+        if script.startswith("/"):
+            job["workingDirectory"] = parent_and_name(script)[0]
+        return job
+
+    def _entries_of(self, task: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the entries of a task: a list, an object of numbered entries, or none."""
         try:
             data = self._settled(task, mutating=False)
@@ -201,7 +212,7 @@ class JobsV1(Tasks):
         if known is None:
             answer = self._ask("/compute/jobs", system, {"jobs": wanted})
             (task,) = self._outcomes([answer])
-            known = next(iter(self._found(task)), None)
+            known = next(iter(self._entries_of(task)), None)
         if known is None:
             return []
         return [{"jobId": wanted, **shapes.renamed(known, shapes.METADATA)}]
@@ -231,7 +242,7 @@ class JobsV1(Tasks):
 
     def _described(self, system: str, what: str, names: Mapping[str, str]) -> list[dict[str, Any]]:
         (task,) = self._outcomes([self._ask("/compute/" + what, system, {})])
-        return [shapes.renamed(raw, names) for raw in self._found(task)]
+        return [shapes.renamed(raw, names) for raw in self._entries_of(task)]
 
     # -- transfers by jobs --------------------------------------------------------------------
 

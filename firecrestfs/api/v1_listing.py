@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import FirecrestException
 from .faults import NotFound, PermissionRefused, TooLarge, refusal
-from .names import unescaped
+from .names import candidates, unescaped
 from .v1_shapes import ENTRY, renamed
 
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
@@ -84,6 +84,30 @@ def names_of_words(words: str) -> list[str] | None:
 def names_of(raw: list[Any]) -> list[str]:
     """Return the exact names of an answer that lists names only."""
     return [unescaped(item[1:-1]) for item in raw if isinstance(item, str) and len(item) > 2]
+
+
+def doubtful(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the entries whose names can be read in two ways, by the directory they are in.
+
+    Directories are as a recursive listing spells them, with a slash behind.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for item in found:
+        prefix, slash, last = str(item.get("name", "")).rpartition("/")
+        if not prefix.startswith("/") and len(candidates(last)) > 1:
+            groups.setdefault(prefix + slash, []).append(item)
+    return groups
+
+
+def settle(group: list[dict[str, Any]], prefix: str, names: list[str]) -> None:
+    """Note the real name of each entry of *group*, all in directory *prefix*, where it is clear."""
+    left = list(names)
+    for item in group:
+        listed = str(item["name"]).rpartition("/")[2]
+        fitting = [name for name in left if name in candidates(listed)]
+        if fitting:
+            left.remove(fitting[0])
+            item["exactName"] = prefix + fitting[0]
 
 
 def about_an_entry(words: str, path: str) -> bool:

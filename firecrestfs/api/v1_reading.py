@@ -64,7 +64,11 @@ class ReadingV1(Sender):
         try:
             return self._by_range(system, path, offset, size)
         except TooLarge:
+            pass
+        try:
             return self._by_text(system, path, offset, size)
+        except TooLarge as exc:
+            raise Inexact(f"not in one answer: {exc.strerror}", path) from exc
 
     def _by_range(self, system: str, path: str, offset: int, size: int) -> bytes:
         span = f"bytes={offset}-{offset + size - 1}"

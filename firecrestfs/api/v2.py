@@ -34,7 +34,7 @@ class ServerV2:
     def __init__(self, session: ApiSession) -> None:
         self._session = session
 
-    def features(self) -> Features:
+    def features(self, system: str) -> Features:
         """Return what this version can do."""
         return Features()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def version() -> str:
 @pytest.fixture(scope="module")
 def running(version: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     root = tmp_path_factory.mktemp("clusters")
-    settings = {"command_seconds": 1.0, "queue_seconds": 0.05}
+    settings = {"command_seconds": 1.0, "queue_seconds": 0.05, "status_cache": 0.0}
     with Emulator(root, api=version, settings=settings) as emulator:
         yield emulator
 
@@ -64,7 +65,8 @@ def home(emu: Emulator, request: pytest.FixtureRequest) -> tuple[str, Path]:
     """A directory of the test's own: its remote path and the local one that plays it."""
     system = emu.systems[0]
     name = request.node.name.replace("/", "_").replace("[", "-").replace("]", "")
-    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:50]
+    name += f"-{uuid.uuid4().hex[:8]}"
     local = Path(system["local_home"]) / name
     local.mkdir()
     return f"{system['home']}/{name}", local

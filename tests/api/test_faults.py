@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def own(
     return faults.fault_v2(response, "/p", mutating=mutating)
 
 
-def remote(status: int, stderr: str, exit_status: object = 1, **how: bool) -> FirecrestException:
+def remote(status: int, stderr: str, exit_status: object = 1, **how: Any) -> FirecrestException:
     text = f"Remote process failed with exit status:{exit_status} and error message:{stderr}"
     return own(status, text, **how)
 

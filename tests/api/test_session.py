@@ -275,14 +275,14 @@ def test_a_refused_connection_is_not_ambiguous_and_names_the_server() -> None:
     exc = refused(lambda: post(ApiSession("http://127.0.0.1:9", StaticToken("t"))))
     assert (exc.errno, exc.ambiguous, exc.filename) == (errno.EHOSTUNREACH, False, None)
     said = "127.0.0.1:9 can't be reached (Connection refused): check the network"
-    assert exc.strerror.startswith(said)
+    assert str(exc.strerror).startswith(said)
 
 
 def test_an_unknown_host_is_called_one() -> None:
     api = ApiSession("https://nosuchhost.invalid", StaticToken("t"), deadline_s=5)
     exc = refused(lambda: get(api))
     assert (exc.errno, exc.transient, exc.filename) == (errno.EHOSTUNREACH, True, None)
-    assert exc.strerror.startswith("nosuchhost.invalid:443: unknown host (")
+    assert str(exc.strerror).startswith("nosuchhost.invalid:443: unknown host (")
 
 
 def test_the_date_of_the_latest_answer_is_kept(server: ScriptedServer) -> None:
