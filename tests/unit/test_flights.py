@@ -155,3 +155,25 @@ def test_a_call_after_shutdown_is_an_os_error() -> None:
     flights.shutdown()
     with pytest.raises(OSError):
         flights.run(lambda: 1)
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_a_call_that_still_waits_for_its_turn_at_shutdown_is_an_os_error(key: str | None) -> None:
+    flights = Flights(workers=1)
+    begun, go = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        begun.set()
+        return go.wait(5)
+
+    first, held = in_thread(lambda: flights.run(hold))
+    assert begun.wait(5)
+    second, waiting = in_thread(lambda: flights.run(lambda: 1, key))
+    wait_until(lambda: flights._pool._work_queue.qsize())
+    flights.shutdown()
+    second.join(5)
+    go.set()
+    first.join(5)
+    assert held == [True]
+    assert isinstance(waiting[0], OSError), repr(waiting[0])
+    assert waiting[0].errno == errno.ESHUTDOWN
