@@ -16,7 +16,7 @@ import time
 from pathlib import PurePosixPath
 from typing import Any
 
-from firecrestfs import fuseops
+from firecrestfs.binding import fuse_settings, load_binding
 
 
 def file_name(number: int) -> str:
@@ -26,8 +26,10 @@ def file_name(number: int) -> str:
 
 def make_tree(directory: str, count: int) -> dict[str, dict[str, int]]:
     """Return the attributes of *count* files in *directory*, and of all directories above."""
-    tree = {str(each): _attributes(stat.S_IFDIR | 0o755, at)
-            for at, each in enumerate(reversed([PurePosixPath(directory), *_above(directory)]), 1)}
+    tree = {
+        str(each): _attributes(stat.S_IFDIR | 0o755, at)
+        for at, each in enumerate(reversed([PurePosixPath(directory), *_above(directory)]), 1)
+    }
     for number in range(count):
         path = f"{directory}/{file_name(number)}"
         tree[path] = _attributes(stat.S_IFREG | 0o644, 1000 + number)
@@ -69,7 +71,7 @@ def make_operations(binding: Any, tree: dict[str, dict[str, int]]) -> Any:
 
         def readdir(self, path: str, fh: Any) -> list[str]:
             above = path.rstrip("/") + "/"
-            names = [each[len(above):] for each in tree if each.startswith(above)]
+            names = [each[len(above) :] for each in tree if each.startswith(above)]
             return [".", "..", *(name for name in names if name and "/" not in name)]
 
     return BareOperations()
@@ -78,8 +80,8 @@ def make_operations(binding: Any, tree: dict[str, dict[str, int]]) -> Any:
 def main() -> None:
     """Mount, and serve until unmounted or told to end."""
     mountpoint, directory, count = sys.argv[1:]
-    binding = fuseops.load_binding(os.environ.get("FIRECRESTFS_FUSE", ""))
-    settings = fuseops.fuse_settings(binding, "bare") | {"subtype": "bare"}
+    binding = load_binding(os.environ.get("FIRECRESTFS_FUSE", ""))
+    settings = fuse_settings(binding, "bare") | {"subtype": "bare"}
     operations = make_operations(binding, make_tree(directory, int(count)))
     binding.FUSE(operations, mountpoint, raw_fi=True, **settings)
 

@@ -172,7 +172,12 @@ class Actions:
             lambda: [self._client.stat(*self._at("listed", name)) for name in self._names]
         )
         return [
-            Row(f"ls -l of {count} files, cold", cold, "list_files", list_all, 1),
+            Row(
+                f"ls -l of {count} files, and the first look for its name",
+                cold,
+                "list_files",
+                list_all,
+            ),
             Row("… where its parent was listed before", came_by, "list_files", list_all, 1),
             Row("ls -l of the same again", again, "list_files (it has no cache)", list_all, 0),
             Row(f"stat and test -e of {len(paths)} of them", looked, "stat each", stat_each, 0),
@@ -222,9 +227,7 @@ class Actions:
         self._forget(top)
         found = self._server.measure(lambda: _find(top, count))
         each = self._by_client(lambda: self._list_each(count))
-        whole = self._by_client(
-            lambda: self._client.list_files(*self._at("tree"), recursive=True)
-        )
+        whole = self._by_client(lambda: self._client.list_files(*self._at("tree"), recursive=True))
         action = f"find over {directories} directories, {count} files"
         return [
             Row(action, found, "list_files of each directory", each, _FIND_BUDGET),

@@ -72,9 +72,7 @@ HEADING = (
 )
 
 
-def compare(
-    world: World, binding: Binding, directory: str, count: int, rounds: int
-) -> StatResult:
+def compare(world: World, binding: Binding, directory: str, count: int, rounds: int) -> StatResult:
     """Mount both with *binding* and let the same files be asked for in turns.
 
     *directory* is a path within the mount that holds `file_name(0…count-1)` on the server.

@@ -243,9 +243,7 @@ class World:
     ) -> None:
         self._clean_up()
 
-    def mount(
-        self, name: str, binding: Binding | None = None, options: str = ""
-    ) -> MountProcess:
+    def mount(self, name: str, binding: Binding | None = None, options: str = "") -> MountProcess:
         """Mount the server below the temporary directory, with state and cache of its own."""
         mountpoint = self.root / name
         command = [sys.executable, "-m", "firecrestfs", "mount", "-f", str(mountpoint)]
