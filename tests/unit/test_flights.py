@@ -171,9 +171,10 @@ def test_a_call_that_still_waits_for_its_turn_at_shutdown_is_an_os_error(key: st
     second, waiting = in_thread(lambda: flights.run(lambda: 1, key))
     wait_until(lambda: flights._pool._work_queue.qsize())
     flights.shutdown()
-    second.join(5)
+    second.join(1)
     go.set()
     first.join(5)
     assert held == [True]
+    assert waiting, "it waits for a call that will never begin"
     assert isinstance(waiting[0], OSError), repr(waiting[0])
     assert waiting[0].errno == errno.ESHUTDOWN
