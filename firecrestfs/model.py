@@ -131,9 +131,9 @@ class Limits:
 class Features:
     """What a version of FirecREST can do; the defaults are v2's.
 
-    `rename`: `TypedClient.rename` works. `empty_upload`: direct uploads may be empty. `exact_ranges`:
-    `TypedClient.view` is exact for any content and offset. `any_link`: links may hold any text, not
-    only absolute paths inside the roots. `archives`: compress and extract exist, `compressions` are
+    `rename`: `TypedClient.rename` works. `empty_upload`: direct uploads may be empty.
+    `exact_ranges`: `TypedClient.view` is exact for any content and offset. `any_link`: links may
+    hold any text, not only absolute paths inside the roots. `archives`: compress and extract exist, `compressions` are
     those that extract takes, `packings` those that compress makes, `patterns`: it can choose
     members. `job_options`: submissions take a name, a partition, output files and a working
     directory. `forbidden`: characters, and sequences of them, that no path may hold.

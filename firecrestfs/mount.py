@@ -151,17 +151,19 @@ class _Connector:
                 self.config.negative_ttl if settings.negative_ttl is None else settings.negative_ttl
             ),
         )
+        features = self.client.features(system.name)
         tree = RemoteTree(
             self.client,
             system,
             identity,
             metadata,
             self.flights,
+            features,
             verbatim_links=self.config.symlinks == "verbatim",
         )
         overlay = Overlay()
         bundler = Bundler(self.client, system.name)
-        engine = TransferEngine(self.client, system, user, bundler)
+        engine = TransferEngine(self.client, system, user, bundler, features)
         stores = Stores(
             tree,
             overlay,

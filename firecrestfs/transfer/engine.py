@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import ConflictError, os_error
-from firecrestfs.model import Attr, Kind, Source, StoreItem, System, UserInfo
+from firecrestfs.model import Attr, Features, Kind, Source, StoreItem, System, UserInfo
 
 from . import direct
 from .bundle import Bundler, Member
@@ -55,8 +55,14 @@ class TransferEngine:
     """Moves whole files of one system. Thread-safe; every method waits for the network."""
 
     def __init__(
-        self, client: TypedClient, system: System, user: UserInfo, bundler: Bundler
+        self,
+        client: TypedClient,
+        system: System,
+        user: UserInfo,
+        bundler: Bundler,
+        features: Features,
     ) -> None:
+        self._features = features
         self._client = client
         self._system = system
         self._user = user
@@ -205,11 +211,13 @@ class TransferEngine:
 
     def _needs_tar(self, item: StoreItem) -> bool:
         strict = item.mode is not None and bool(_UPLOAD_MODE & ~item.mode)
-        return not item.data or item.mtime_ns is not None or strict or _is_odd(item.path)
+        empty = not item.data and not self._features.empty_upload
+        return empty or item.mtime_ns is not None or strict or _is_odd(item.path)
 
     def _may_replace(self, item: StoreItem, now: Attr) -> bool:
         """Tell whether the existing file *now* needs, and bears, being replaced by a new one."""
-        if item.data and item.mtime_ns is None and not _is_odd(item.path):
+        empty = not item.data and not self._features.empty_upload
+        if not empty and item.mtime_ns is None and not _is_odd(item.path):
             return False
         return (
             now.kind is Kind.FILE

@@ -7,6 +7,7 @@ never worth a request, and the litter of one user's desktop is nothing for a sha
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 from firecrestfs.errors import os_error
 
@@ -42,12 +43,17 @@ def is_housekeeping(name: str) -> bool:
     return name.startswith(_HOUSEKEEPING)
 
 
-def refuse_unsendable(path: str) -> None:
-    """Raise EINVAL, with the reason, for a path that no request can carry."""
-    if "'" in path:
-        raise os_error(
-            errno.EINVAL, path, "FirecREST can't carry a name with a single quote ('); rename it"
-        )
+def refuse_unsendable(path: str, forbidden: Iterable[str]) -> None:
+    """Raise EINVAL, with the reason, for a path that no request can carry.
+
+    *forbidden* are the characters, and sequences of them, that the server's version can't take.
+    """
+    for text in forbidden:
+        if text in path:
+            what = "two spaces in a row" if text.isspace() and len(text) > 1 else repr(text)
+            raise os_error(
+                errno.EINVAL, path, f"FirecREST can't carry a name with {what} in it; rename it"
+            )
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

@@ -24,6 +24,9 @@ from .view import RemoteParts, RemoteView
 
 log = logging.getLogger(__name__)
 
+#: How long a rename of a directory waits until what was changed in it is stored (seconds).
+_SETTLE_S = 60.0
+
 
 class RemoteNames:
     """Changes names on one system. Thread-safe."""
@@ -80,7 +83,7 @@ class RemoteNames:
         self._view.litter.remove_below(path)
 
     def _remove(self, path: str, kind: Kind) -> None:
-        guard.refuse_unsendable(path)
+        self._tree.require_sendable(path)
         self._parts.flights.commit(lambda: self._client.remove(self._system, path, kind))
         self._tree.changed(path, None)
 
@@ -102,14 +105,17 @@ class RemoteNames:
         return attr
 
     def symlink(self, target: str, path: str) -> None:
-        """Make a symlink; its text, whatever it is, travels in a tar."""
+        """Make a symlink; its text travels in a tar where requests can't carry any text."""
         self._view.require_creatable(path)
         text = links.remote_target(self._mountpoint, self._system, target)
         directory, name = split(path)
         member = Member(name, Kind.SYMLINK, link=text, mode=0o777)
 
         def place() -> Attr:
-            self._parts.bundler.place([member], directory, directory)
+            if self._tree.features.any_link:
+                self._client.symlink(self._system, text, path)
+            else:
+                self._parts.bundler.place([member], directory, directory)
             return self._client.stat(self._system, path)
 
         attr = self._parts.flights.commit(place)
@@ -120,7 +126,7 @@ class RemoteNames:
 
     def link(self, old: str, new: str) -> None:
         """Make a hard link on the cluster."""
-        guard.refuse_unsendable(old)
+        self._tree.require_sendable(old)
         self._view.require_creatable(new)
         if self._view.getattr(old).kind is Kind.DIRECTORY:
             raise os_error(errno.EPERM, old)
@@ -139,14 +145,14 @@ class RemoteNames:
         if split(new)[1].startswith(guard.HIDDEN_PREFIX):
             self._begin_orphan(old, new)
             return
-        for path in (old, new):
-            guard.refuse_unsendable(path)
+        self._tree.require_sendable(old, new)
         guard.refuse_housekeeping(split(new)[1], new)
         attr = self._view.getattr(old)
         self._identity.require_removable(old, self._view.parent_of(old), attr)
         self._check_target(attr, new)
         if attr.kind is Kind.DIRECTORY:
-            raise os_error(errno.EXDEV, old, "a directory on the cluster is copied, not renamed")
+            self._rename_directory(old, new)
+            return
         if old in self._view.litter:
             self._rename_litter(old, new)
             return
@@ -195,6 +201,29 @@ class RemoteNames:
         if old in self._view.made_links:
             self._view.made_links[new] = self._view.made_links.pop(old)
 
+    def _rename_directory(self, old: str, new: str) -> None:
+        """Rename a directory where the server can, what was changed in it stored first."""
+        if self._view.is_fixed(old):
+            raise os_error(errno.EBUSY, old, "the cluster's own directories stay")
+        if not self._tree.features.rename:
+            raise os_error(errno.EXDEV, old, "a directory on the cluster is copied, not renamed")
+        failed = self._stores.flush(old, _SETTLE_S)
+        for path, reason in failed.items():
+            raise reason or os_error(errno.EBUSY, path, "it is still being stored")
+        after = self._parts.flights.commit(lambda: self._client.rename(self._system, old, new))
+        if after is None:
+            return
+        for path, _ in self._overlay.files_below(old):
+            self._drop(self._overlay.move(path, new + path[len(old) :]))
+        self._identity.move_inode(old, new)
+        self._tree.refresh(old)
+        self._tree.refresh(new)
+
+    def _rename_on_cluster(self, old: str, new: str) -> Attr | None:
+        if self._tree.features.rename:
+            return self._client.rename(self._system, old, new)
+        return self._parts.bundler.rename(old, new)
+
     def _rename_here(self, old: str, new: str, file: CachedFile) -> None:
         """Rename what the cluster has never seen: it will be stored under its last name."""
         base = self._overlay.take_gone(new) or self._view.remote_attr_or_none(new)
@@ -209,7 +238,7 @@ class RemoteNames:
         if replaced is not None and replaced.base is None:
             # It was never stored: nothing of it is on the cluster to be replaced.
             self._drop(self._overlay.detach(new, replaced))
-        after = self._parts.flights.commit(lambda: self._parts.bundler.rename(old, new))
+        after = self._parts.flights.commit(lambda: self._rename_on_cluster(old, new))
         if after is None:
             return
         self._drop(self._overlay.move(old, new))

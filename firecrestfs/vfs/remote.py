@@ -82,7 +82,7 @@ class RemoteFilesystem(Filesystem):
         self._identity.require(path, attr, _wanted_access(flags))
         if path in self._view.litter:
             return self._view.litter.open(path, flags)
-        guard.refuse_unsendable(path)
+        self._tree.require_sendable(path)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self.stores.require_room(path)
         return self._open_file(path, flags)
@@ -234,7 +234,7 @@ class RemoteFilesystem(Filesystem):
             self._chmod_there(path, mode, file)
 
     def _chmod_there(self, path: str, mode: int, file: CachedFile | None) -> None:
-        guard.refuse_unsendable(path)
+        self._tree.require_sendable(path)
         client, system = self._parts.client, self.system.name
 
         def change() -> Attr:

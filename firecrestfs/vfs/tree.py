@@ -15,7 +15,7 @@ from dataclasses import replace
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.metadata import MetadataCache, boottime, is_below, join, split
 from firecrestfs.errors import is_transient, os_error
-from firecrestfs.model import Attr, DirEntry, Kind, Source, System
+from firecrestfs.model import Attr, DirEntry, Features, Kind, Source, System
 
 from . import guard, links
 from .flights import Flights
@@ -44,11 +44,13 @@ class RemoteTree:
         identity: Identity,
         metadata: MetadataCache,
         flights: Flights,
+        features: Features,
         *,
         verbatim_links: bool = False,
     ) -> None:
         self._client = client
         self.system = system
+        self.features = features
         self._identity = identity
         self._metadata = metadata
         self._flights = flights
@@ -61,6 +63,11 @@ class RemoteTree:
         self._born_ns = time.time_ns()
 
     # -- reading -------------------------------------------------------------------------------
+
+    def require_sendable(self, *paths: str) -> None:
+        """Raise EINVAL, with the reason, for paths that no request can carry."""
+        for path in paths:
+            guard.refuse_unsendable(path, self.features.forbidden)
 
     def is_synthetic(self, path: str) -> bool:
         """Tell whether *path* is a directory above the offered file systems."""
@@ -120,7 +127,7 @@ class RemoteTree:
             return False
 
     def _fetch_recursive(self, top: str) -> bool:
-        guard.refuse_unsendable(top)
+        self.require_sendable(top)
         mark = self._metadata.mark()
         found = self._client.list(self.system.name, top, recursive=True)
         for directory, entries in by_directory(top, found).items():
@@ -130,7 +137,7 @@ class RemoteTree:
 
     def fetch_listing(self, directory: str) -> Mapping[str, Attr]:
         """List *directory* afresh and believe the answer."""
-        guard.refuse_unsendable(directory)
+        self.require_sendable(directory)
         entries: list[DirEntry] = []
         for _ in range(3):
             mark = self._metadata.mark()
@@ -142,7 +149,7 @@ class RemoteTree:
 
     def fetch_attr(self, path: str) -> Attr:
         """Ask for *path* alone, afresh, and believe the answer. Raises ENOENT."""
-        guard.refuse_unsendable(path)
+        self.require_sendable(path)
         mark = self._metadata.mark()
         try:
             attr = self._localised_attr(path, self._client.stat(self.system.name, path))

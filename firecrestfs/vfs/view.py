@@ -133,7 +133,7 @@ class RemoteView:
     def require_creatable(self, path: str) -> None:
         """Raise unless a new entry may be made at *path*, where nothing is now."""
         guard.refuse_housekeeping(split(path)[1], path)
-        guard.refuse_unsendable(path)
+        self._tree.require_sendable(path)
         if self.attr_or_none(path) is not None:
             raise os_error(errno.EEXIST, path)
         self._identity.require(path, self.parent_of(path), os.W_OK | os.X_OK)

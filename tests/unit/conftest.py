@@ -78,7 +78,9 @@ def bundler(client: TypedClient) -> Bundler:
 def engine(client: TypedClient, bundler: Bundler, emulator: Emulator) -> TransferEngine:
     user = client.userinfo("cluster")
     emulator.requests.clear()
-    return TransferEngine(client, client.system("cluster"), user, bundler)
+    return TransferEngine(
+        client, client.system("cluster"), user, bundler, client.features("cluster")
+    )
 
 
 @pytest.fixture(autouse=True)
