@@ -49,13 +49,13 @@ class Runner:
         spec = self._spec(account, "/", "#!/bin/sh\n", {"PATH": os.defpath})
         return Process(spec).wait(None).error
 
-    def start(self, job: Job, home: str, scratch: str) -> Process:
-        """Start *job*. It dies with the calling thread."""
+    def start(self, job: Job, home: str, scratch: str, room: int | None = None) -> Process:
+        """Start *job*. It dies with the calling thread. No file of it gets longer than *room*."""
         spec = self._spec(
             job.account, job.working_directory, job.script, self._env(job, home, scratch)
         )
         files = {"stdin": job.stdin, "stdout": job.stdout, "stderr": job.stderr, "node": job.node}
-        return Process({**spec, **files})
+        return Process({**spec, **files, "room": room})
 
     def start_beside(self, job: Job, command: str, home: str, scratch: str) -> Process:
         """Start *command* where *job* runs, its output on stderr's way to nowhere."""
@@ -81,6 +81,7 @@ class Runner:
             "stdin": "/dev/null",
             "stdout": "/dev/null",
             "stderr": "/dev/null",
+            "room": None,
         }
 
     def _env(self, job: Job, home: str, scratch: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 from typing import Any, NoReturn
@@ -227,6 +228,9 @@ def _run_script(spec: dict[str, Any], report: int) -> NoReturn:
     except OSError as exc:
         os.write(report, json.dumps({"open_failed": str(exc)}).encode() + b"\n")
         os._exit(1)
+    if spec["room"] is not None:
+        # Writes beyond it fail, as on a full disk; Python ignores SIGXFSZ, and so does the script.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (spec["room"], spec["room"]))
     script = f"{_SPOOL}/slurm_script"
     try:
         os.execve(script, [script], spec["env"])

@@ -19,6 +19,7 @@ from .login import Login
 from .privileges import become_ordinary
 from .runner import End, Process, Runner
 from .shell import CommandFailed, CommandTimeout
+from .storage import room
 
 _NO_INTERPRETER = (
     "sbatch: error: This does not look like a batch script.  The first\n"
@@ -303,7 +304,8 @@ class Scheduler:
     def _accompany(self, job: Job) -> None:
         """Run one job to its end."""
         login = self._logins[job.id]
-        process = self._runner.start(job, login.home, self._scratch_of(login))
+        scratch, left = self._scratch_of(login), room(login)[0]
+        process = self._runner.start(job, login.home, scratch, left)
         with self._lock:
             self._processes[job.id] = process
             if self._closed or job.state.final:

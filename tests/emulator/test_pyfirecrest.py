@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import firecrest
 import pytest
+from firecrest.FirecrestException import TransferJobFailedException
 
 from firecrestfs.emulator import Emulator
 
-# Its staged transfers are for later; its token requests leave sockets to the garbage collector.
+# Its token requests leave sockets to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -72,6 +74,54 @@ def test_jobs(official: firecrest.v2.Firecrest, home: Path) -> None:
     assert official.job_metadata("cluster", job)[0]["script"].startswith("#!/bin/bash")
     long = official.submit("cluster", "/home/demo", "#!/bin/bash\nsleep 60\n")["jobId"]
     official.cancel_job("cluster", long)
+
+
+@pytest.fixture
+def impatient(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let client and jobs look more often than they would."""
+    emulator.knobs.put("poll_interval", 0.1)
+    module = "firecrest.v2._sync.Client.sleep_generator"
+    monkeypatch.setattr(module, lambda: itertools.repeat(0.05))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_transfer_jobs(official: firecrest.v2.Firecrest, emulator: Emulator, home: Path) -> None:
+    (home / "d").mkdir()
+    (home / "d" / "f").write_text("content")
+    official.cp("cluster", "/home/demo/d", "/home/demo/copy")
+    official.mv("cluster", "/home/demo/copy/f", "/home/demo/moved")
+    assert (home / "moved").read_text() == "content"
+    official.rm("cluster", "/home/demo/copy")
+    assert not (home / "copy").exists()
+    for name in ("ops/compress", "ops/extract", "ops/rm"):  # then it falls back to jobs
+        emulator.faults.add("status", name, status=408)
+    official.compress("cluster", "/home/demo/d", "/home/demo/d.tgz")
+    (home / "out").mkdir()
+    official.extract("cluster", "/home/demo/d.tgz", "/home/demo/out")
+    assert (home / "out" / "d" / "f").read_text() == "content"
+    with pytest.raises(TransferJobFailedException):
+        official.mv("cluster", "/home/demo/nope", "/home/demo/x")
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # its way of using httpx
+@pytest.mark.usefixtures("impatient")
+def test_staged_transfers(
+    official: firecrest.v2.Firecrest, emulator: Emulator, home: Path, tmp_path: Path
+) -> None:
+    emulator.knobs.put("max_part_size", 5 * 1024 * 1024)
+    data = bytes(range(256)) * 30000  # two parts
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(data)
+    official.upload("cluster", str(source), "/home/demo", "big", blocking=True)
+    assert (home / "big").read_bytes() == data
+    emulator.knobs.put("max_part_size", 64 * 1024 * 1024)  # halves would be too small for S3
+    official.download("cluster", "/home/demo/big", str(target), blocking=True)
+    assert target.read_bytes() == data
+    emulator.knobs.put("max_part_size", 5 * 1024 * 1024)
+    waiting = official.upload("cluster", str(source), "/home/demo", "second", blocking=False)
+    waiting.upload_file_to_stage()
+    waiting.wait_for_transfer_job()
+    assert (home / "second").read_bytes() == data
 
 
 def test_asynchronous_client(emulator: Emulator) -> None:

@@ -157,9 +157,18 @@ def test_a_growing_target_can_be_seen(emulator: Emulator, transfers: Transfers, 
     assert (home / "big").stat().st_size == size
 
 
-def test_an_upload_into_a_full_disk_says_all_is_well(
+def test_an_upload_that_outgrows_the_quota_says_all_is_well(
     emulator: Emulator, transfers: Transfers, home: Path
 ) -> None:
+    emulator.knobs.put("quota", 100000)
+    ticket = transfers.ticket("/home/demo/f", 200000)
+    transfers.send(ticket, b"x" * 200000)
+    state, output, errors = transfers.finish(ticket)
+    assert (state, "successfully" in output) == ("COMPLETED", True)
+    assert (home / "f").stat().st_size <= 100000
+
+
+def test_an_upload_into_a_missing_directory_says_all_is_well(transfers: Transfers) -> None:
     ticket = transfers.ticket("/home/demo/no/such/f", 4)
     transfers.send(ticket, b"data")
     state, output, errors = transfers.finish(ticket)
