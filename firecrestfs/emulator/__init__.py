@@ -7,9 +7,10 @@ be wrong only independently. Where to read on, outside in:
     server      Emulator and serve: composition, start and end
     webserver   cheroot; connections that can be dropped
     frontdoor   what every request passes: log, latency, faults
-    v2/         routes of API v2
+    v1/ v2/     routes of the two APIs
     cluster     one cluster: accounts, file systems, jobs
-    listing reading writing archives    the remote commands, independent of the API version
+    listing reading writing moving archives zipping
+                the remote commands, independent of the API version; some are the real `tools`
     login       the session in which a command runs
     shell       how a shell would read a command line with a path pasted into it
     tree        remote paths onto local ones

@@ -35,13 +35,16 @@ def cp(login: Login, source: str, target: str) -> None:
     from_place = _source(login, "cp", source)
     kind = "directory" if os.path.isdir(from_place.local) else "regular file"
     words = f"cp: cannot create {kind} {login.quoted(target)}"
+    plain = os.path.isfile(from_place.local) and not os.path.islink(from_place.local)
     try:
-        to_place = _target(login, target, follow_files=True)
+        to_place = _target(login, target, follow_files=plain)
     except OSError as exc:
         if exc.errno == errno.ENOENT:
             fail(words, exc)
         fail(f"cp: cannot stat {login.quoted(target)}", exc)
     entry = _entry(from_place, to_place)
+    if plain and _is_dangling(login, target, to_place):
+        fail(f"cp: not writing through dangling symlink {login.quoted(target)}")
     if not os.path.lexists(entry.local):
         _check_writable(login, words, entry)
     argv = ["cp", "--force", "-dR", "--preserve=all"]
@@ -67,6 +70,11 @@ def _target(login: Login, path: str, *, follow_files: bool) -> Place:
     except OSError:
         return place
     return end if follow_files or os.path.isdir(end.local) else place
+
+
+def _is_dangling(login: Login, path: str, end: Place) -> bool:
+    place = login.place(path, follow=False)
+    return os.path.islink(place.local) and not os.path.lexists(end.local)
 
 
 def _entry(source: Place, target: Place) -> Place:

@@ -1,9 +1,14 @@
 """API v1 on top of the emulated clusters: the services behind one gateway.
 
-`entry` and `answers` hold the outer form of requests and answers; `remote` runs commands and
-reads their output as text, `verdicts` names the errors in it. The services are `status`,
-`utilities`, `tasks`, `compute` and, of storage, `internal` and `external`. What a command *does*
-is in the package above.
+    entry answers       the outer form of requests and answers
+    remote verdicts     run commands and take their output as text; name the errors in it
+    status              what the site is made of
+    utilities           operations on files; `call` has what they share, `lstext` reads listings
+    tasks background    progress of what goes on behind the answers
+    compute slurm       batch jobs
+    internal external   storage: transfers as jobs, and by way of the object store
+
+What a command *does* is in the package above.
 """
 
 from __future__ import annotations
@@ -27,7 +32,6 @@ _METHODS = {
     "storage": {"GET", "POST"},
     "compute": {"GET", "POST", "DELETE"},
     "tasks": {"GET"},
-    "reservations": {"GET", "POST", "PUT", "DELETE"},
 }
 _LONGEST_LINE = 4094
 

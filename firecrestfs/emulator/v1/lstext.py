@@ -18,6 +18,7 @@ _LINE = re.compile(
     r"(?P<type>\S)(?P<permissions>\S+)\s+\d+\s+(?P<user>\S+)\s+(?P<group>\S+)\s+"
     r"(?P<size>\d+)\s+(?P<last_modified>[-T:\d]+)\s+(?P<names>.+)"
 )
+_HARMLESS = re.compile(r'"([^"\\]*)"(?: -> "([^"\\]*)")?')  # as nearly all are; shlex is slow
 _TOTAL = re.compile(r"[A-Za-z]+\s+\d+")
 _HEADER = re.compile(r'"(.+)":\n')
 
@@ -88,10 +89,18 @@ def _read_block(text: str, prefix: str) -> list[Any]:
 
 def _read_row(match: re.Match[str], prefix: str) -> dict[str, str] | None:
     fields = match.groupdict()
-    words = shlex.split(fields.pop("names"))
+    words = _split(fields.pop("names"))
     if len(words) not in (1, 3):
         return None
     return {**fields, "name": prefix + words[0], "link_target": (*words, "", "")[2]}
+
+
+def _split(names: str) -> list[str]:
+    match = _HARMLESS.fullmatch(names)
+    if match is None:
+        return shlex.split(names)
+    name, target = match.groups()
+    return [name] if target is None else [name, "->", target]
 
 
 def page(rows: list[Any], size: str | None, number: str | None) -> list[Any]:

@@ -14,13 +14,13 @@ from flask import Flask, Response, request, send_file
 
 from .. import archives, listing, moving, reading, writing, zipping
 from ..login import Login, fail
-from ..shell import CommandFailed
 from ..site import Site
 from . import lstext
 from .answers import Answer, reply, too_large
-from .entry import TooLarge, checked, complaint, crash, form, is_true, machine, username
-from .remote import Command, Failed, Session
-from .verdicts import reply_failure, reply_unmatched
+from .call import Call
+from .entry import TooLarge, checked, complaint, crash, form, is_true
+from .remote import Failed
+from .verdicts import reply_failure
 
 _WRAPPER = "/usr/local/bin/ssh_command_wrapper.sh: line 74"
 _FIELDS = ("mode", "ino", "dev", "nlink", "uid", "gid", "size", "atime", "mtime", "ctime")
@@ -49,10 +49,10 @@ class Utilities:
                 rule = f"/utilities/{name}"
                 app.add_url_rule(rule, f"utilities/{name}", handler, methods=[method])
 
-    def _operation(self, name: str, handler: Callable[[_Call], Response]) -> Callable[[], Response]:
+    def _operation(self, name: str, handler: Callable[[Call], Response]) -> Callable[[], Response]:
         def answer() -> Response:
             try:
-                return handler(_Call(self._site, name))
+                return handler(Call(self._site, name))
             except TooLarge:
                 size = self._site.knobs.max_ops_file_size
                 return too_large(f"Failed to upload file. The file is over {size} bytes")
@@ -61,7 +61,7 @@ class Utilities:
 
     # -- reading ------------------------------------------------------------------------------
 
-    def ls(self, call: _Call) -> Response:
+    def ls(self, call: Call) -> Response:
         """List a directory, or show one entry."""
         path = call.path()
         unsorted = call.switch("unsorted")
@@ -84,7 +84,7 @@ class Utilities:
 
         return call.answer(command, output, "List of contents")
 
-    def stat(self, call: _Call) -> Response:
+    def stat(self, call: Call) -> Response:
         """Show the numbers of one file."""
         path = call.path(other="sourcePath")
         dereference = call.switch("dereference")
@@ -97,14 +97,14 @@ class Utilities:
 
         return call.answer(command, _read_stat)
 
-    def file(self, call: _Call) -> Response:
+    def file(self, call: Call) -> Response:
         """Guess the type of a file."""
         path = call.path()
         return call.answer(
             lambda login: reading.file_type(login, call.word("file -b -- '{path}'", path)) + "\n"
         )
 
-    def checksum(self, call: _Call) -> Response:
+    def checksum(self, call: Call) -> Response:
         """Compute a SHA-256 sum."""
         path = call.path()
         return call.answer(
@@ -112,24 +112,24 @@ class Utilities:
             lambda text: text.split()[0],
         )
 
-    def head(self, call: _Call) -> Response:
+    def head(self, call: Call) -> Response:
         """Return the beginning of a text."""
         return call.excerpt("head", "skip_ending", "-")
 
-    def tail(self, call: _Call) -> Response:
+    def tail(self, call: Call) -> Response:
         """Return the end of a text."""
         return call.excerpt("tail", "skip_beginning", "+")
 
-    def view(self, call: _Call) -> Response:
+    def view(self, call: Call) -> Response:
         """Return the beginning of a text that is not too large."""
         size = call.size()
         if isinstance(size, Response):
             return size
         if size > self._site.knobs.max_ops_file_size:
             return _over_limit("Failed to view file content")
-        return self.head(_Call(self._site, "head"))
+        return self.head(Call(self._site, "head"))
 
-    def download(self, call: _Call) -> Response:
+    def download(self, call: Call) -> Response:
         """Return a whole small file, or a range of it."""
         size = call.size()
         if isinstance(size, Response):
@@ -141,9 +141,9 @@ class Utilities:
             return _over_limit("Failed to download file")
         elif size == 0:  # also what has no size, such as a pipe
             return _attachment(path, b"")
-        return self._content(_Call(self._site, "base64"), str(path))
+        return self._content(Call(self._site, "base64"), str(path))
 
-    def _content(self, call: _Call, path: str) -> Response:
+    def _content(self, call: Call, path: str) -> Response:
         checked(path, "sourcePath", call.description)
 
         def command(login: Login) -> bytes:
@@ -159,7 +159,7 @@ class Utilities:
             crash()
             raise
 
-    def whoami(self, call: _Call) -> Response:
+    def whoami(self, call: Call) -> Response:
         """Tell the name of the user, with `groups` also the groups."""
         words = "User information"
         if not call.switch("groups"):
@@ -175,7 +175,7 @@ class Utilities:
 
     # -- changing -----------------------------------------------------------------------------
 
-    def mkdir(self, call: _Call) -> Response:
+    def mkdir(self, call: Call) -> Response:
         """Make a directory; any `p` at all means: and those above."""
         path = call.path()
         parents = "p" in form(self._site)
@@ -186,7 +186,7 @@ class Utilities:
             201,
         )
 
-    def rm(self, call: _Call) -> Response:
+    def rm(self, call: Call) -> Response:
         """Remove a file or a whole tree."""
         path = call.path()
         return call.act(
@@ -196,7 +196,7 @@ class Utilities:
             204,
         )
 
-    def rename(self, call: _Call) -> Response:
+    def rename(self, call: Call) -> Response:
         """Move, into the target if that is a directory."""
         target, source = call.path(), call.source()
 
@@ -208,7 +208,7 @@ class Utilities:
 
         return call.act(act, 200)
 
-    def copy(self, call: _Call) -> Response:
+    def copy(self, call: Call) -> Response:
         """Copy a file or a tree, into the target if that is a directory."""
         target, source = call.path(), call.source()
 
@@ -218,7 +218,7 @@ class Utilities:
 
         return call.act(act, 201)
 
-    def symlink(self, call: _Call) -> Response:
+    def symlink(self, call: Call) -> Response:
         """Make a symbolic link."""
         target = call.path()
         link = form(self._site).get("linkPath")
@@ -232,7 +232,7 @@ class Utilities:
 
         return call.act(act, 201)
 
-    def chmod(self, call: _Call) -> Response:
+    def chmod(self, call: Call) -> Response:
         """Change a mode, and say how it was."""
         path = call.path()
         mode = checked(form(self._site).get("mode"), "mode", call.description)
@@ -244,7 +244,7 @@ class Utilities:
 
         return call.answer(command, description="Success to chmod file or directory.")
 
-    def chown(self, call: _Call) -> Response:
+    def chown(self, call: Call) -> Response:
         """Change owner and group, and say how they were."""
         path = call.path()
         fields = form(self._site)
@@ -263,7 +263,7 @@ class Utilities:
 
         return call.answer(command, description="Success to chown file or directory.")
 
-    def upload(self, call: _Call) -> Response:
+    def upload(self, call: Call) -> Response:
         """Write a small file in place."""
         folder = call.path()
         part = request.files.get("file")
@@ -284,7 +284,7 @@ class Utilities:
 
         return call.act(act, 201, "File upload successful")
 
-    def compress(self, call: _Call) -> Response:
+    def compress(self, call: Call) -> Response:
         """Make an archive."""
         target, source = call.path(), call.source()
         dereference = is_true(form(self._site).get("dereference"))
@@ -304,7 +304,7 @@ class Utilities:
 
         return call.answer(command, lambda _: "", status=201)
 
-    def extract(self, call: _Call) -> Response:
+    def extract(self, call: Call) -> Response:
         """Unpack an archive; what it is its name tells."""
         target, source = call.path(), call.source()
         kind = extraction(source, form(self._site).get("type", "auto"), call.description)
@@ -329,132 +329,6 @@ def extraction(source: str, kind: str, description: str) -> str | None:
     if extension not in _EXTRACT:
         raise Answer(400, description=description, error=f"Unsupported file format in {source}.")
     return _EXTRACT[extension]
-
-
-class _Call:
-    """One request for one operation. Making it checks the system's name."""
-
-    def __init__(self, site: Site, name: str) -> None:
-        self.name = name
-        self.description = f"Error on {name} operation"
-        cluster = site.clusters.get(machine())
-        if cluster is None:
-            words = "Machine does not exist"
-            header = {"X-Machine-Does-Not-Exist": words}
-            raise Answer(400, header, description=self.description, error=words)
-        self._site = site
-        self.session = Session(site, cluster, username())
-
-    def path(self, other: str = "") -> str:
-        """Return `targetPath`, in a query possibly by its *other* name. Raises Answer."""
-        name = "targetPath"
-        if request.method == "GET":
-            value = request.args.get(name)
-            if value is None and other:
-                name = other
-                value = request.args.get(other)
-        else:
-            value = form(self._site).get(name)
-        return checked(value, name, self.description)
-
-    def source(self) -> str:
-        """Return `sourcePath` of the form. Raises Answer."""
-        return checked(form(self._site).get("sourcePath"), "sourcePath", self.description)
-
-    def switch(self, name: str) -> bool:
-        """Return a switch of the query."""
-        return is_true(request.args.get(name))
-
-    def word(self, template: str, path: str) -> str:
-        """Return what the login shell makes of *path*."""
-        return self.session.word(f"timeout 5 {template}", path)
-
-    def answer(
-        self,
-        command: Command,
-        output: Callable[[str], object] = str,
-        description: str = "",
-        status: int = 200,
-    ) -> Response:
-        """Run a command and answer with what *output* makes of its text."""
-        try:
-            text = self.session.run(command)
-        except Failed as exc:
-            return reply_failure(self.name, exc)
-        words = description or f"Success to {self.name} file."
-        return reply({"description": words, "output": output(text)}, status)
-
-    def act(self, do: Callable[[Login], object], status: int, description: str = "") -> Response:
-        """Run a command that prints nothing."""
-
-        def command(login: Login) -> str:
-            do(login)
-            return ""
-
-        return self.answer(command, lambda _: "", description, status)
-
-    def size(self) -> int | Response:
-        """Return the size of the file that is meant, or the refusal."""
-        call = _Call(self._site, "fsize")
-        path = call.path(other="sourcePath")
-
-        def command(login: Login) -> str:
-            word = call.word("stat --dereference -c %s -- '{path}'", path)
-            return f"{reading.stat(login, word, dereference=True)['size']}\n"
-
-        try:
-            return int(call.session.run(command))
-        except Failed as exc:
-            return reply_failure("fsize", exc)
-        except ValueError:
-            crash()
-            raise
-
-    def excerpt(self, tool: str, switch: str, sign: str) -> Response:
-        """Run head or tail, and grep if asked."""
-        path = self.path()
-        unit, number = self._amount(sign if self.switch(switch) else "")
-        pattern = request.args.get("grep", "")
-        read = reading.head if tool == "head" else reading.tail
-
-        def command(login: Login) -> bytes:
-            template = f"{tool} --{unit}='{{number}}' -- '{{path}}'"
-            words = self.session.words(template, number=number, path=path)
-            if not pattern:
-                return read(login, words["path"], unit, words["number"])
-            wanted = self.session.words("grep --regexp='{pattern}'", pattern=pattern)["pattern"]
-            return _grep(lambda: read(login, words["path"], unit, words["number"]), wanted)
-
-        try:
-            text = self.session.run(command, raw=True)
-        except Failed as exc:
-            operation = f"{tool} operation" + (" with grep" if pattern else "")
-            if pattern and exc.code == 1 and not exc.text:
-                return reply_unmatched(tool)
-            return reply_failure(operation.replace(" operation", "", 1), exc)
-        return reply({"description": f"Success to {tool} file.", "output": text})
-
-    def _amount(self, sign: str) -> tuple[str, str]:
-        given = {unit: request.args.get(unit) for unit in ("bytes", "lines")}
-        if given["bytes"] and given["lines"]:
-            words = "Can not specify both 'bytes' and 'lines'"
-            raise Answer(400, description=self.description, error=words)
-        for unit, value in given.items():
-            if value:
-                return unit, sign + checked(value, unit, self.description)
-        return "lines", "10"
-
-
-def _grep(read: Callable[[], bytes], pattern: str) -> bytes:
-    """Filter what *read* returns; what it complains about is all that is left of a failure."""
-    try:
-        lines = io.BytesIO(read())
-    except CommandFailed as exc:
-        raise CommandFailed(1, exc.stderr) from exc
-    found = b"".join(line for line in lines if pattern.encode() in line)
-    if not found:
-        raise CommandFailed(1, "")
-    return found if found.endswith(b"\n") else found + b"\n"
 
 
 def _read_stat(text: str) -> dict[str, int]:
