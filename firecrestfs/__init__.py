@@ -5,7 +5,7 @@ Layers, each importing only what stands below it:
     cli ─ daemon ─ mount        command line · process, signals, drain · the composition root
     running                     a running mount and its control files
     config                      flags, environment, profiles
-    fuseops, binding            FUSE's calls onto the mount table · the only `import fuse`
+    fuseops, door, binding      FUSE's calls onto the mount table · errnos · the only `import fuse`
     vfs                         what the mount looks like: tree, overlay, handles, jobs, control
     transfer                    which way bytes travel, and when: engine, tars, write-back
     cache · api                 strangers to each other: local copies and beliefs · FirecREST

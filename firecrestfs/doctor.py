@@ -111,9 +111,11 @@ def _server_checks(config: Config) -> list[Check]:
 
 def _clock(server_date: str) -> str:
     """Compare this machine's clock with the `Date` of an answer."""
-    if not server_date:
+    try:
+        told = email.utils.parsedate_to_datetime(server_date).timestamp()
+    except (ValueError, TypeError):
         return "the server doesn't tell the time"
-    off = time.time() - email.utils.parsedate_to_datetime(server_date).timestamp()
+    off = time.time() - told
     if abs(off) > _CLOCK_S:
         raise OSError(
             22,

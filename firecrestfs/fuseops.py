@@ -7,69 +7,27 @@ wrong leaves as an `OSError` with a positive errno. What a path looks like is de
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import itertools
-import logging
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from firecrestfs.model import Attr
 from firecrestfs.vfs.base import Filesystem, OpenFile
 from firecrestfs.vfs.namespace import Namespace
 
 from .binding import wants_callable
-
-log = logging.getLogger(__name__)
-
-F = TypeVar("F", bound=Callable[..., Any])
+from .door import Guarded, door
 
 #: What utimensat(2) writes into tv_nsec for "now" and "leave it", as the bindings hand it on.
 _UTIME_NOW, _UTIME_OMIT = 1073741823, 1073741822
-#: Misses that are part of everyday life and not worth a line.
-_QUIET = frozenset(
-    {errno.ENOENT, errno.ENODATA, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTSUP, errno.EINTR,
-     errno.ENOTDIR, errno.EISDIR, errno.EXDEV}
-)  # fmt: skip
-
-#: Threads inside an operation, with the call that tells whether it was interrupted. Not a
-#: threading.local: libfuse's threads would make theirs anew at every call.
-_inside: dict[int, Callable[[], int]] = {}
 
 
-def interrupted() -> bool:
-    """Tell whether the process that waits for this thread's operation has been interrupted."""
-    check = _inside.get(threading.get_ident())
-    return check is not None and bool(check())
-
-
-def _door(method: F) -> F:
-    """Let nothing leave *method* but its result or an `OSError` with a positive errno."""
-    name = method.__name__
-
-    @functools.wraps(method)
-    def run(self: FuseOperations, *args: Any) -> Any:
-        thread = threading.get_ident()
-        _inside[thread] = self.check_interrupted
-        try:
-            return method(self, *args)
-        except OSError as exc:
-            raise self.refused(name, args, exc) from None
-        except Exception:
-            log.exception("%s %s: internal error", name, args[0] if args else "")
-            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
-        finally:
-            _inside.pop(thread, None)
-
-    return run  # type: ignore[return-value]
-
-
-class FuseOperations:
+class FuseOperations(Guarded):
     """The operations that libfuse calls, from many threads at once."""
 
     use_ns = True
@@ -77,30 +35,15 @@ class FuseOperations:
     flag_utime_omit_ok = 1
 
     def __init__(self, namespace: Namespace, report: Callable[[str, str], None]) -> None:
+        super().__init__(report)
         self._route = namespace.route
-        self._report = report
         self._handles: dict[int, OpenFile] = {}  # changed by single dict operations only
         self._numbers = itertools.count(1)
         self.draining = False
-        self.check_interrupted: Callable[[], int] = lambda: 0
-
-    def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
-        """Return what the kernel is told of *exc*; say it where a person can read it."""
-        code = exc.errno if isinstance(exc.errno, int) and exc.errno > 0 else errno.EIO
-        if code == errno.ENOSYS:
-            # The kernel would never ask for this operation again, on the whole mount.
-            code = errno.EOPNOTSUPP
-        if code in _QUIET:
-            log.debug("%s %s: %s", name, args[:1], exc)
-        else:
-            log.warning("%s %s: %s", name, args[0] if args else "", exc)
-            if exc.strerror and exc.strerror != os.strerror(code):
-                self._report(str(args[0]) if args else "/", str(exc.strerror))
-        return OSError(code, os.strerror(code))
 
     # -- looking -------------------------------------------------------------------------------
 
-    @_door
+    @door
     def getattr(self, path: str, fi: Any = None) -> Mapping[str, int]:
         """Return `st_*` of *path*, or of the open file behind *fi*."""
         attr = None
@@ -112,21 +55,21 @@ class FuseOperations:
             attr = filesystem.getattr(sub)
         return _stat_of(path, attr)
 
-    @_door
+    @door
     def access(self, path: str, mask: int) -> int:
         """Check *mask* against the remote mode."""
         filesystem, sub = self._route(path)
         filesystem.access(sub, mask)
         return 0
 
-    @_door
+    @door
     def opendir(self, path: str) -> int:
         """Check that *path* may be listed."""
         filesystem, sub = self._route(path)
         filesystem.access(sub, os.R_OK)
         return 0
 
-    @_door
+    @door
     def readdir(self, path: str, fh: int) -> list[tuple[str, Mapping[str, int], int]]:
         """Return names, kinds and inodes as a list: a generator would run outside the door."""
         filesystem, sub = self._route(path)
@@ -145,13 +88,13 @@ class FuseOperations:
             for entry in filesystem.readdir(sub)
         ]
 
-    @_door
+    @door
     def readlink(self, path: str) -> str:
         """Return the text of a symlink."""
         filesystem, sub = self._route(path)
         return filesystem.readlink(sub)
 
-    @_door
+    @door
     def statfs(self, path: str) -> Mapping[str, int]:
         """Return constants: a cluster's free space can't be asked for, and zero stops copies."""
         block, total = 4096, (1 << 50) // 4096
@@ -169,7 +112,7 @@ class FuseOperations:
 
     # -- extended attributes -------------------------------------------------------------------
 
-    @_door
+    @door
     def getxattr(self, path: str, name: str, *position: int) -> bytes:
         """Answer `user.firecrest.*`; the kernel asks for security.* at every write."""
         if not name.startswith("user.firecrest."):
@@ -177,24 +120,24 @@ class FuseOperations:
         filesystem, sub = self._route(path)
         return filesystem.getxattr(sub, name)
 
-    @_door
+    @door
     def listxattr(self, path: str) -> list[str]:
         """Return none: copying programs shall not try to carry ours."""
         return []
 
-    @_door
+    @door
     def setxattr(self, path: str, name: str, value: bytes, options: int, *position: int) -> int:
         """Refuse: FirecREST has no extended attributes."""
         raise OSError(errno.ENOTSUP, name)
 
-    @_door
+    @door
     def removexattr(self, path: str, name: str) -> int:
         """Refuse: FirecREST has no extended attributes."""
         raise OSError(errno.ENOTSUP, name)
 
     # -- open files ----------------------------------------------------------------------------
 
-    @_door
+    @door
     def open(self, path: str, fi: Any) -> int:
         """Open an existing file; the handle's number goes into *fi*."""
         self._refuse_writing_while_draining(fi.flags)
@@ -202,7 +145,7 @@ class FuseOperations:
         self._give(fi, filesystem.open(sub, fi.flags))
         return 0
 
-    @_door
+    @door
     def create(self, path: str, mode: int, fi: Any) -> int:
         """Make and open a file."""
         self._refuse_writing_while_draining(os.O_WRONLY)
@@ -210,17 +153,17 @@ class FuseOperations:
         self._give(fi, filesystem.create(sub, fi.flags, stat.S_IMODE(mode)))
         return 0
 
-    @_door
+    @door
     def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
         """Read from an open file."""
         return self._handle(fi).read(size, offset)
 
-    @_door
+    @door
     def write(self, path: str, data: bytes, offset: int, fi: Any) -> int:
         """Write into an open file."""
         return self._handle(fi).write(data, offset)
 
-    @_door
+    @door
     def truncate(self, path: str, length: int, fi: Any = None) -> int:
         """Cut or extend by path, or by handle where libfuse tells it."""
         if length < 0:
@@ -233,24 +176,24 @@ class FuseOperations:
             filesystem.truncate(sub, length)
         return 0
 
-    @_door
+    @door
     def flush(self, path: str, fi: Any) -> int:
         """One descriptor of the file was closed."""
         self._handle(fi).flush()
         return 0
 
-    @_door
+    @door
     def fsync(self, path: str, datasync: int, fi: Any) -> int:
         """Make what was written durable."""
         self._handle(fi).fsync()
         return 0
 
-    @_door
+    @door
     def fsyncdir(self, path: str, datasync: int, fh: int) -> int:
         """Accept: names are changed on the cluster before the call returns."""
         return 0
 
-    @_door
+    @door
     def release(self, path: str, fi: Any) -> int:
         """The last descriptor is gone."""
         handle = self._handles.pop(fi.fh, None)
@@ -260,7 +203,7 @@ class FuseOperations:
 
     # -- names ---------------------------------------------------------------------------------
 
-    @_door
+    @door
     def mknod(self, path: str, mode: int, dev: int) -> int:
         """Make a regular file; devices, pipes and sockets have no meaning across the network."""
         if not stat.S_ISREG(mode) and stat.S_IFMT(mode):
@@ -275,27 +218,27 @@ class FuseOperations:
             handle.release()
         return 0
 
-    @_door
+    @door
     def mkdir(self, path: str, mode: int) -> int:
         """Make a directory."""
         self._writable(path).mkdir(self._route(path)[1], stat.S_IMODE(mode))
         return 0
 
-    @_door
+    @door
     def unlink(self, path: str) -> int:
         """Remove a non-directory."""
         filesystem, sub = self._route(path)
         filesystem.unlink(sub)
         return 0
 
-    @_door
+    @door
     def rmdir(self, path: str) -> int:
         """Remove an empty directory."""
         filesystem, sub = self._route(path)
         filesystem.rmdir(sub)
         return 0
 
-    @_door
+    @door
     def rename(self, old: str, new: str) -> int:
         """Rename within one file system; across two, programs copy."""
         filesystem, sub_old = self._route(old)
@@ -305,14 +248,14 @@ class FuseOperations:
         filesystem.rename(sub_old, sub_new)
         return 0
 
-    @_door
+    @door
     def symlink(self, path: str, text: str) -> int:
         """Make the symlink *path* with *text*."""
         filesystem, sub = self._route(path)
         filesystem.symlink(text, sub)
         return 0
 
-    @_door
+    @door
     def link(self, new: str, old: str) -> int:
         """Make *new* a hard link to *old*."""
         filesystem, sub_old = self._route(old)
@@ -324,21 +267,21 @@ class FuseOperations:
 
     # -- attributes ----------------------------------------------------------------------------
 
-    @_door
+    @door
     def chmod(self, path: str, mode: int) -> int:
         """Set permission bits."""
         filesystem, sub = self._route(path)
         filesystem.chmod(sub, stat.S_IMODE(mode))
         return 0
 
-    @_door
+    @door
     def chown(self, path: str, uid: int, gid: int) -> int:
         """Set owner and group as far as they can be."""
         filesystem, sub = self._route(path)
         filesystem.chown(sub, uid, gid)
         return 0
 
-    @_door
+    @door
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
         """Set times; None for *times* means both are now."""
         filesystem, sub = self._route(path)

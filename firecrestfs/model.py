@@ -107,6 +107,18 @@ class Attr:
         )
 
 
+def same_version(known: Attr, now: Attr) -> bool:
+    """Tell whether two attributes describe one version of a file.
+
+    Exact within one source; across sources by size and whole seconds, which a zone that is not
+    yet known can make differ although nothing changed.
+    """
+    if known.source is now.source:
+        return known.fingerprint == now.fingerprint
+    second = 1_000_000_000
+    return (known.size, known.mtime_ns // second) == (now.size, now.mtime_ns // second)
+
+
 @dataclass(frozen=True, slots=True)
 class DirEntry:
     """One name of a listing with its attributes. In a recursive listing the name is a path."""
@@ -133,10 +145,10 @@ class Features:
 
     `rename`: `TypedClient.rename` works. `empty_upload`: direct uploads may be empty.
     `exact_ranges`: `TypedClient.view` is exact for any content and offset. `any_link`: links may
-    hold any text, not only absolute paths inside the roots. `archives`: compress and extract exist, `compressions` are
-    those that extract takes, `packings` those that compress makes, `patterns`: it can choose
-    members. `job_options`: submissions take a name, a partition, output files and a working
-    directory. `forbidden`: characters, and sequences of them, that no path may hold.
+    hold any text, not only absolute paths inside the roots. `archives`: compress and extract
+    exist, `compressions` are those that extract takes, `packings` those that compress makes,
+    `patterns`: it can choose members. `job_options`: submissions take a name, a partition, output
+    files and a working directory. `forbidden`: characters, and sequences of them, that no path may hold.
     """
 
     version: str = "2"

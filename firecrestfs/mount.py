@@ -13,11 +13,12 @@ from types import ModuleType
 from .api import ClientCredentialsAuth, Firecrest, StaticToken, TokenCommand, TokenFile, TypedClient
 from .api.auth import TokenSource
 from .cache.content import ContentCache
-from .cache.journal import Journal
+from .cache.journal import FileRecord, Journal
 from .cache.metadata import MetadataCache, is_below
 from .config import Config
+from .door import interrupted
 from .errors import os_error
-from .fuseops import interrupted, make_operations
+from .fuseops import make_operations
 from .model import System, UserInfo
 from .running import Controls, Mount
 from .transfer.bundle import Bundler
@@ -139,8 +140,15 @@ class _Connector:
         )
         for record in self.journal.records():
             if record.system == system.name:
-                files.recover(record)
+                self._recover(files, record)
         return files, jobs
+
+    def _recover(self, files: RemoteFilesystem, record: FileRecord) -> None:
+        """Take up one record; one that can't be must not keep the others from being."""
+        try:
+            files.recover(record)
+        except OSError as exc:
+            self.errors.report(f"/{record.system}{record.path}", f"can't be taken up: {exc}")
 
     def _parts(self, system: System, user: UserInfo) -> RemoteParts:
         settings = self.config.system(system.name)

@@ -14,8 +14,9 @@ from .api import TypedClient
 from .cache.journal import Journal
 from .cache.metadata import is_below
 from .config import Config
+from .door import interrupted
 from .errors import os_error
-from .fuseops import FuseOperations, interrupted
+from .fuseops import FuseOperations
 from .vfs.control import ErrorLog, as_json
 from .vfs.flights import Flights
 from .vfs.namespace import Namespace

@@ -26,6 +26,7 @@ RANKS = {
     "vfs": 4,
     "binding": 5,
     "config": 5,
+    "door": 5,
     "fuseops": 6,
     "mountpoints": 6,
     "running": 7,

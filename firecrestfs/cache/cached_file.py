@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firecrestfs.errors import os_error
-from firecrestfs.model import Attr, Source
+from firecrestfs.model import Attr, Source, same_version
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +96,6 @@ class CachedFile:
         return self._complete
 
     @property
-    def generation(self) -> int:
-        """Counter of local changes."""
-        return self._generation
-
-    @property
     def opens(self) -> int:
         """Number of open handles."""
         return self._opens
@@ -116,9 +111,9 @@ class CachedFile:
         return self._attr.size if self._complete else 0
 
     @property
-    def wanted(self) -> tuple[int | None, int | None]:
-        """The mode and the time (ns) to be given with the next store."""
-        return self._wanted_mode, self._wanted_mtime_ns
+    def wanted(self) -> tuple[int | None, bool, int | None]:
+        """What the next store shall give: the mode, whether exactly that, and the time (ns)."""
+        return self._wanted_mode, self._exact_mode, self._wanted_mtime_ns
 
     # -- opening and closing -------------------------------------------------------------------
 
@@ -149,13 +144,23 @@ class CachedFile:
             self._complete = True
             self._open_locked(os.O_CREAT | os.O_TRUNC)
 
-    def recover(self, base: Attr | None, mode: int | None, mtime_ns: int | None) -> None:
+    def recover(
+        self, base: Attr | None, mode: int | None, exact_mode: bool, mtime_ns: int | None
+    ) -> None:
         """Take up what an earlier process left: the bytes are in the state directory."""
         with self._lock:
             self._in_dirty_dir = self._complete = True
             self._state = State.DIRTY
             self._base = base
-            self._wanted_mode, self._wanted_mtime_ns = mode, mtime_ns
+            self._wanted_mode, self._exact_mode = mode, exact_mode
+            self._wanted_mtime_ns = mtime_ns
+            shown = self._attr
+            self._attr = replace(
+                shown,
+                mode=shown.mode if mode is None else mode,
+                mtime_ns=shown.mtime_ns if mtime_ns is None else mtime_ns,
+                source=Source.LOCAL,
+            )
             self._generation += 1
 
     def fill(self, data: bytes, attr: Attr) -> None:
@@ -274,7 +279,7 @@ class CachedFile:
         if remote is self._same:
             return True
         base = self._base
-        if base is None or not _same_version(base, remote):
+        if base is None or not same_version(base, remote):
             return False
         self._same = remote
         return True
@@ -390,11 +395,3 @@ class CachedFile:
             target.write_bytes(source.read_bytes())
             with suppress(FileNotFoundError):
                 source.unlink()
-
-
-def _same_version(base: Attr, remote: Attr) -> bool:
-    """Tell whether two attributes describe one version; across sources by size and seconds."""
-    if base.source is remote.source:
-        return base.fingerprint == remote.fingerprint
-    second = 1_000_000_000
-    return (base.size, base.mtime_ns // second) == (remote.size, remote.mtime_ns // second)

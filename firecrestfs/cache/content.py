@@ -58,7 +58,9 @@ class ContentCache:
 
     def set_aside(self, ident: str, name: str) -> Path:
         """Move the bytes of *ident* to lost+found, under a name that tells what they were."""
-        target = self._lost_dir / f"{name}-{ident[:8]}"
+        # Room for what tells two of one name apart.
+        kept = os.fsdecode(os.fsencode(name)[:200])
+        target = self._lost_dir / f"{kept}-{ident[:8]}"
         self._lost_dir.mkdir(exist_ok=True, mode=0o700)
         with suppress(FileNotFoundError):
             (self._dirty_dir / ident).rename(target)
@@ -87,7 +89,7 @@ class ContentCache:
             self._used += size
             over = self._used > self._limit
         if over:
-            self._evict()
+            self._evict(size)
         for directory, option in (
             (self._dirty_dir, "--state-dir"),
             (self._clean_dir, "--cache-dir"),
@@ -100,11 +102,11 @@ class ContentCache:
                     f"this machine's disk is full: make room, or give another {option}",
                 )
 
-    def _evict(self) -> None:
-        """Drop clean copies that no one has open until the bound holds, or none is left."""
+    def _evict(self, size: int) -> None:
+        """Drop clean copies that no one has open until *size* more bytes fit, or none is left."""
         with self._lock:
             files = list(self._files.values())
-        used = sum(file.disk_bytes for file in files)
+        used = size + sum(file.disk_bytes for file in files)
         for file in files:
             if used <= self._limit:
                 break

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 #: Every name of ours on a cluster begins with this; the mount never shows them.
 OUR_PREFIX = ".fcfs-"
+_ARCHIVE = ".tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Bundler:
         prove.
         """
         members, into = _below_plain(members, into)
-        name = f"{OUR_PREFIX}{uuid.uuid4().hex}.tar"
+        name = f"{OUR_PREFIX}{uuid.uuid4().hex}{_ARCHIVE}"
         path = f"{archive_dir.rstrip('/')}/{name}"
         with self._lock:
             self._leftovers.add(path)
@@ -111,7 +112,10 @@ class Bundler:
 
     def _remove(self, path: str, *, suppress_errors: bool = True) -> None:
         try:
-            self._client.remove(self._system, path, Kind.FILE)
+            if path.endswith(_ARCHIVE):
+                self._client.remove(self._system, path, Kind.FILE)
+            else:
+                self._client.remove_tree(self._system, path)
         except FileNotFoundError:
             pass
         except OSError as exc:
@@ -214,12 +218,9 @@ class Bundler:
             self._link(kept, path, target)
 
     def _drop_links(self, keep: str) -> None:
-        try:
-            self._client.remove_tree(self._system, keep)
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            log.warning("%s:%s is left behind: %s", self._system, keep, exc)
+        with self._lock:
+            self._leftovers.add(keep)
+        self._remove(keep)
 
     def _unlink_source(self, old: str, source: Attr) -> None:
         now = self._client.stat(self._system, old)

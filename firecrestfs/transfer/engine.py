@@ -21,7 +21,16 @@ from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import ConflictError, os_error
-from firecrestfs.model import Attr, Features, Kind, Source, StoreItem, System, UserInfo
+from firecrestfs.model import (
+    Attr,
+    Features,
+    Kind,
+    Source,
+    StoreItem,
+    System,
+    UserInfo,
+    same_version,
+)
 
 from . import direct
 from .bundle import Bundler, Member
@@ -244,11 +253,10 @@ class TransferEngine:
 
     def is_same_version(self, path: str, known: Attr, now: Attr) -> bool:
         """Tell whether *now* (by stat) is the version of *path* that *known* describes."""
-        if known.source is not Source.LS:
-            return known.fingerprint == now.fingerprint
-        seconds = 1_000_000_000
-        if (known.size, known.mtime_ns // seconds) == (now.size, now.mtime_ns // seconds):
+        if same_version(known, now):
             return True
+        if known.source is not Source.LS:
+            return False
         # Times of listings come by way of a zone: ask for the very text before crying wolf.
         directory, name = _split(path)
         for entry in self._client.list(self._system.name, directory):

@@ -39,6 +39,7 @@ class Flights:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="call")
         self._deadline_s = deadline_s
         self._interrupted = interrupted
+        self._closed = False
         self._lock = threading.Lock()  # guards _under_way
         self._under_way: dict[Hashable, Future[Any]] = {}
 
@@ -61,7 +62,8 @@ class Flights:
         return self.run(call, interruptible=False)
 
     def shutdown(self) -> None:
-        """Refuse further calls; those under way end by themselves."""
+        """Refuse further calls, those that wait for a worker too; those under way go on."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _join(self, call: Callable[[], T], key: Hashable | None) -> Future[T]:
@@ -85,8 +87,12 @@ class Flights:
         end = boottime() + self._deadline_s
         # Not `future.result(timeout)`: it can't tell its own timeout from a call's ETIMEDOUT.
         while not wait([future], SLICE_S).done:
+            if future.cancelled():
+                break
             if interruptible and self._interrupted():
                 raise os_error(errno.EINTR)
             if boottime() > end:
                 raise os_error(errno.ETIMEDOUT, None, f"no answer within {self._deadline_s:.0f} s")
+        if future.cancelled():
+            raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
         return future.result()

@@ -274,7 +274,7 @@ class RemoteFilesystem(Filesystem):
 
     def recover(self, record: FileRecord) -> None:
         """Take up what an earlier process left, as the journal has it."""
-        self.stores.recover(record, self._view.new_attr(record.path, record.mode or 0o644))
+        self.stores.recover(record, self._view.new_attr(record.path, 0o644))
 
     # -- extended attributes -------------------------------------------------------------------
 

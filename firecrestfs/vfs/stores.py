@@ -109,11 +109,9 @@ class Stores:
         """Write down that *file* holds something to be stored; *closed*: and that it is whole."""
         path = self._overlay.path_of(file.ident)
         if path and differs(file):
-            mode, mtime_ns = file.wanted
+            system = self._tree.system.name
             self._journal.record(
-                FileRecord(
-                    file.ident, self._tree.system.name, path, closed, mode, mtime_ns, file.base
-                )
+                FileRecord(file.ident, system, path, closed, *file.wanted, base=file.base)
             )
 
     def give_up(self, path: str, file: CachedFile) -> None:
@@ -146,7 +144,7 @@ class Stores:
             self._journal.forget(record.ident)
             self._report(record.path, "its bytes are gone from the state directory")
             return
-        file.recover(record.base, record.mode, record.mtime_ns)
+        file.recover(record.base, record.mode, record.exact_mode, record.mtime_ns)
         self._overlay.attach(record.path, file)
         self.changed(file)
 
@@ -203,8 +201,11 @@ class Stores:
 
     def require_room(self, path: str) -> None:
         """Raise what the cluster says to stores near *path* while it has no room for them."""
+        root = self._tree.root_of(path)
         for other, row in self.pending():
             reason = row.error
+            if self._tree.root_of(other) != root:
+                continue
             if row.parked and reason is not None and reason.errno in NO_ROOM and other != path:
                 text = f"{reason.strerror} (waiting for room there already: {other})"
                 raise os_error(reason.errno, path, text)

@@ -73,6 +73,11 @@ class RemoteTree:
         """Tell whether *path* is a directory above the offered file systems."""
         return path in self._synthetic
 
+    def root_of(self, path: str) -> str:
+        """Return the offered file system that *path* is on."""
+        above = [root for root in self._roots if is_below(path, root)]
+        return max(above, key=len, default="/")
+
     def is_root(self, path: str) -> bool:
         """Tell whether *path* is the top of an offered file system."""
         return path in self._roots

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from firecrestfs import fuseops
+from firecrestfs import door, fuseops
 from firecrestfs.fuseops import FuseOperations
 from firecrestfs.model import DirEntry, Kind
 from firecrestfs.vfs.base import Filesystem, OpenFile
@@ -314,7 +314,7 @@ def test_a_thread_asks_the_library_whether_it_was_interrupted() -> None:
 
     class Asking(Filesystem):
         def getattr(self, path: str) -> Any:
-            answers.append(fuseops.interrupted())
+            answers.append(door.interrupted())
             return make_attr()
 
     made = operations(Asking())
@@ -323,7 +323,7 @@ def test_a_thread_asks_the_library_whether_it_was_interrupted() -> None:
     made.check_interrupted = lambda: 0
     made.getattr("/x")
     assert answers == [True, False]
-    assert not fuseops.interrupted()
+    assert not door.interrupted()
 
 
 # -- bindings ------------------------------------------------------------------------------------

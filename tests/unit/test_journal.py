@@ -18,7 +18,7 @@ from firecrestfs.model import Kind, Source
 
 from .tools import SECOND, make_attr, together
 
-RECORD = FileRecord("a1", "daint", "/users/me/f", True, None, None, None)
+RECORD = FileRecord("a1", "daint", "/users/me/f", True, None, False, None, None)
 #: Every field set, to values that a careless way there and back would change.
 BASE = make_attr(
     1 << 60,
@@ -180,7 +180,7 @@ from firecrestfs.cache.journal import FileRecord, Journal
 journal = Journal(Path(sys.argv[1]))
 for number in range(20):
     journal.record(
-        FileRecord(f"i{number}", "daint", f"/{number}/\\udcff", number % 2 == 0, 0o640, 7, None)
+        FileRecord(f"i{number}", "daint", f"/{number}/\\udcff", number % 2 == 0, 0o640, True, 7, None)
     )
 journal.forget("i3")
 print("written", flush=True)
@@ -198,7 +198,9 @@ def test_what_was_recorded_outlives_the_process(path: Path, death: str) -> None:
         assert writer.stdout.readline() == b"written\n"
         writer.send_signal(signal.SIGKILL)
     assert reopened(path) == [
-        FileRecord(f"i{number}", "daint", f"/{number}/\udcff", number % 2 == 0, 0o640, 7, None)
+        FileRecord(
+            f"i{number}", "daint", f"/{number}/\udcff", number % 2 == 0, 0o640, True, 7, None
+        )
         for number in range(20)
         if number != 3
     ]

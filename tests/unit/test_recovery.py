@@ -123,7 +123,7 @@ def test_a_mode_that_was_asked_for_outlives_the_mount(
     assert (there.local / "f").stat().st_mode & 0o777 == mode
 
 
-@pytest.mark.parametrize("second", [1_000_000_000, 32_503_680_000])
+@pytest.mark.parametrize("second", [1_000_000_000, 15_000_000_000])
 def test_a_time_that_was_asked_for_outlives_the_mount(
     start: Start, dying: Files, there: Remote, second: int
 ) -> None:

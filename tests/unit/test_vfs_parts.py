@@ -178,12 +178,12 @@ def test_guarded_names(
     assert guard.is_housekeeping(name) is housekeeping
 
 
-@pytest.mark.parametrize(("path", "why"), [("/it's", "single quote"), ("/\udcff", "not UTF-8")])
+@pytest.mark.parametrize(("path", "why"), [("/it's", '"\'"'), ("/\udcff", "not UTF-8")])
 def test_names_that_no_request_can_carry(path: str, why: str) -> None:
     with pytest.raises(OSError, match=why) as info:
-        guard.refuse_unsendable(path)
+        guard.refuse_unsendable(path, "\0'")
     assert (info.value.errno, info.value.filename) == (errno.EINVAL, path)
-    guard.refuse_unsendable('/say "hi"/two\nlines/$(x)/ü')
+    guard.refuse_unsendable('/say "hi"/two\nlines/$(x)/ü', "\0'")
 
 
 @pytest.mark.parametrize("name", [".Trash-1000", ".fcfs-x"])
