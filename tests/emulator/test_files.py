@@ -115,6 +115,14 @@ def test_names_and_times_follow_locale_and_zone(
     assert client.get("stat", "/home/demo/é").status_code == 200
 
 
+def test_an_hour_happens_twice_when_summer_ends(client: Client, home: Path) -> None:
+    for name, epoch in (("summer", 1729989000), ("winter", 1729992600)):
+        (home / name).touch()
+        os.utime(home / name, (epoch, epoch))
+    rows = client.get("ls", "/home/demo").json()["output"]
+    assert [row["lastModified"] for row in rows] == ["2024-10-27T02:30:00"] * 2
+
+
 def test_quota_cuts_the_file_short(emulator: Emulator, client: Client, home: Path) -> None:
     client.upload("/home/demo", "a", b"x" * 600)
     emulator.knobs.put("quota", 1000)
