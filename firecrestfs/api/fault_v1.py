@@ -84,6 +84,10 @@ _OWN: tuple[Row, ...] = (
     row(r"(mv|cp): '.*' and '.*' are the same file\Z", errno.EINVAL, "both are the same file"),
     row(r"rm: it is dangerous to operate", errno.EBUSY, "the root directory can't be removed"),
     row(r"cannot open .* \(No such file or directory\)\Z", errno.ENOENT, "no such file"),
+    row(r"cannot open .* \(Permission denied\)\Z", errno.EACCES, "the cluster forbids to read it"),
+    row(r"pattern not found\Z", errno.ENOENT, "nothing matches"),
+    row(r"Invalid X-Task-Id\Z", errno.ENOENT, "the server has forgotten this task"),
+    row(r"Header X-Task-Id|Not supported time format", errno.EINVAL, _FIELD),
     row(r".*, no read permission\Z", errno.EACCES, "the cluster forbids to read it"),
 )
 
@@ -106,7 +110,7 @@ _HEADERS: dict[str, int] = {
 
 #: The start of a tool's message in the middle of a line: v1 joins lines without a separator.
 _JOINT = re.compile(
-    r"(?<=[^\s/])(?=(?:ls|stat|mv|cp|rm|mkdir|ln|chmod|chown|tar|gzip|bzip2|unzip|base64|head|tail"
+    r"(?<=[a-z0-9)'’\"])(?=(?:ls|stat|mv|cp|rm|mkdir|ln|chmod|chown|tar|gzip|bzip2|unzip|base64|head|tail"
     r"|sha256sum|cat|bash|sbatch|scancel|squeue|sacct)(?: \(child\))?: )"
 )
 
@@ -158,9 +162,9 @@ def _verdict(response: Response, path: str | None) -> Verdict:
         words = quote(" ".join(str(value) for value in body.values()))
         return Verdict(errno.EACCES, f"{_TOKEN} ({words})", True, kind="token")
     if "error" not in body and "description" not in body:
-        return _of_proxy(response, body)
+        return _of_proxy(response, body, path)
     words = str(body.get("error") or "")
-    if not words:
+    if not words or words.endswith(" directory not allowed"):
         return _of_header(response, str(body.get("description") or ""))
     return of_words(words, path)
 
@@ -176,11 +180,17 @@ def of_words(words: str, path: str | None) -> Verdict:
     if found is None:
         hint = "output of your shell's start-up files, such as .bashrc, looks like this"
         return Verdict(errno.EIO, f"{UNKNOWN} ({quote(words)}; {hint})", begun=True)
-    if path is None or path not in words:
+    if not _USAGE.match(words) and not _mentions(words, path):
         return dataclasses.replace(found, begun=True)
     return found
 
 
+def _mentions(words: str, path: str | None) -> bool:
+    return path is not None and bool(re.search(rf"{re.escape(path)}(?![\w.+-])", words))
+
+
+#: Complaints of tools that have done nothing yet, although they don't mention the path.
+_USAGE = re.compile(r"ch(mod|own): invalid ")
 _SCHEDULER = ("sbatch", "scancel", "squeue", "sacct", "slurm", "sinfo", "scontrol")
 
 
@@ -197,7 +207,7 @@ def _of_header(response: Response, description: str) -> Verdict:
     return of_gateway(response.status_code, response.headers, description)
 
 
-def _of_proxy(response: Response, body: Mapping[str, object]) -> Verdict:
+def _of_proxy(response: Response, body: Mapping[str, object], path: str | None) -> Verdict:
     """Return the verdict on the gateway's own JSON."""
     message = str(body.get("message") or "")
     status = response.status_code
@@ -205,6 +215,10 @@ def _of_proxy(response: Response, body: Mapping[str, object]) -> Verdict:
         return Verdict(errno.EACCES, f"{_TOKEN} ({quote(message)})", True, kind="token")
     if status == 400 and message == "Invalid" or status == 404:
         return Verdict(errno.ENOSYS, f"{_TOO_OLD} ({status}; {quote(message)})")
+    if status == 502 and any(character > "\xff" for character in path or ""):
+        # A service can't send a header with such a path, and hangs up on the gateway instead.
+        text = "FirecREST v1 failed to answer; most likely an error about a name outside Latin-1"
+        return Verdict(errno.EIO, f"{text} (502)", True, True)
     return of_gateway(status, response.headers, message)
 
 

@@ -158,14 +158,18 @@ class TypedClient(Reader):
         """Run the server's `mv` as it is: into *new* where that is a directory. See `rename`."""
         self._client.server().rename(system, old, new)
 
-    def symlink(self, system: str, target: str, link: str) -> None:
+    def symlink(self, system: str, target: str, link: str, *, new: bool = False) -> None:
         """Create *link* with the text *target*. EEXIST where something is there.
 
+        *new*: the caller knows that nothing is; else a look goes first, since the cluster's tool
+        makes the link *inside* a directory of that name, and inside one that a link leads to.
         EINVAL for a target that isn't absolute and inside the system's roots, unless `features`
         tell of `any_link`: such links travel in archives. A lost answer is settled here.
         """
         clean = checked_path(link)
         self._check_target(system, target)
+        if not new and self._is_there(system, clean):
+            raise Exists(errno.EEXIST, "exists on the cluster", link)
         try:
             made = self._client.server().symlink(system, target, clean)
         except FirecrestException as exc:
@@ -177,11 +181,22 @@ class TypedClient(Reader):
             self._undo_inner_link(system, clean, target)
             raise Exists(errno.EEXIST, "a directory of this name exists on the cluster", link)
 
+    def _is_there(self, system: str, path: str) -> bool:
+        try:
+            self.stat(system, path)
+        except NotFound:
+            return False
+        return True
+
     def _check_target(self, system: str, target: str) -> None:
         checked_text(target, "the link's target")
         if not target:
             raise refusal(errno.EINVAL, "a link must point somewhere", target)
-        if self.features(system).any_link:
+        features = self.features(system)
+        if features.any_link:
+            if any(part in target for part in features.forbidden):
+                text = "the link's target holds what this version of FirecREST can't pass on"
+                raise refusal(errno.EINVAL, text, target)
             return
         roots = [root.path.rstrip("/") + "/" for root in self.system(system).roots]
         plain = target.startswith("/") and ".." not in target.split("/")

@@ -27,10 +27,6 @@ class ChangingV1(Sender):
         """Return attributes; `ServerV1` can."""
         raise NotImplementedError
 
-    def ls(self, system: str, path: str) -> list[dict[str, Any]]:
-        """Return a listing; `ServerV1` can."""
-        raise NotImplementedError
-
     def upload(
         self,
         system: str,
@@ -99,15 +95,14 @@ class ChangingV1(Sender):
                 raise
 
     def symlink(self, system: str, target: str, link: str) -> dict[str, Any]:
-        """Make *link* with any text; return the entry that is there now.
+        """Make *link* with any text; return what v2 would of its entry.
 
-        Empty where a directory of that name was there: then the link is inside it.
+        Where a directory of that name is, or a link to one, the new link is inside it instead.
         """
         clean = fit_path(link)
         form = {"targetPath": fit(target, "the link's target"), "linkPath": clean}
         self._change("POST", "/utilities/symlink", system, form, path=clean)
-        listed = self.ls(system, clean)
-        return listed[0] if len(listed) == 1 and listed[0]["name"].startswith("/") else {}
+        return {"name": clean, "type": "l", "linkTarget": target}
 
     def chmod(self, system: str, path: str, mode: str) -> dict[str, Any]:
         """Change permissions, by what the tool understands; follows links."""
