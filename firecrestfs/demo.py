@@ -162,20 +162,20 @@ def _clean_up(where: Path, made: bool, server: subprocess.Popen[str] | None, hom
 
 def _welcome(where: Path, info: dict[str, Any]) -> str:
     system = info["systems"][0]
-    name, home = system["name"], system["home"]
-    base = f"{where}/{name}"
+    base = where / system["name"]
     return f"""
 An emulated centre is mounted at  {where}
 (FirecREST v2 on {info["url"]}; its files are in {system["local_home"]})
 
 Try, in another terminal:
 
-  ls -l {base}/HOME/
-  cat {base}{home}/README.txt
-  tail -f {base}/SCRATCH/run/output.log
-  cat {base}/.jobs/queue
-  cp {base}{home}/scripts/hello.sh {base}/.jobs/ && cat {base}/.jobs/hello.sh.jobid
-  echo "a note" > {base}/HOME/note.txt && firecrestfs sync {where}
+  cd {base}/HOME/
+  ls -l ; cat README.txt
+  grep -rn time heat
+  cat .jobs/queue
+  cp heat/submit.sh heat/.jobs/ && cat heat/.jobs/submit.sh.jobid
+  tail -f ../../SCRATCH/runs/live/solver.log
+  echo "a note" > note.txt && firecrestfs sync .
 
 Ctrl-C unmounts and leaves nothing behind.
 """

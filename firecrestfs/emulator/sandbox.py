@@ -103,6 +103,17 @@ def _enter_namespaces(proc: int) -> None:
     _unshare(_NEWNS | _NEWPID | _NEWUTS, "mounts, processes")
     _die_with_parent()
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    _leave_fuse_mounts()
+
+
+def _leave_fuse_mounts() -> None:
+    """Let go of this namespace's copies of FUSE mounts: a job would keep them from ending."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        lines = file.read().split(b"\n")
+    for before, _, after in (line.partition(b" - ") for line in lines):
+        if after.startswith(b"fuse"):
+            path = before.split(b" ")[4].decode("unicode_escape").encode("latin-1")
+            _libc.umount2(path, _MNT_DETACH)
 
 
 def _build_root(spec: dict[str, Any]) -> None:
