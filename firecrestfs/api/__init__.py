@@ -8,15 +8,15 @@ Layers, lower ones first:
     tokens auth                                 access tokens
     pool session                                sends requests: paced, limited, repeated, logged
     names multipart archives submission         what may be sent, and what listings mean
-    v2                                          one method an endpoint
-    v1 (v1_http _shapes _listing _reading       the same methods, with the same results, on the
-        _tasks _jobs)                           endpoints of API v1
+    v2_http v2                                  one method an endpoint
+    v1_http _shapes _listing _reading           the same methods, with the same results, on the
+        _changing _tasks _jobs v1               endpoints of API v1
     zone decode shapes                          JSON as model values, or as the tutorial's shapes
     jobcalls client                             the tutorial's client: finds out the version
     reading renaming typed                      the same as model values: what the mount sees
 
-All classes are thread-safe. The
-only exceptions that leave are `OSError`s; the server's refusals are `FirecrestException`s.
+All classes are thread-safe. The only exceptions that leave are `OSError`s; the server's refusals
+are `FirecrestException`s. What callers must know about a version is in `model.Features`.
 """
 
 from ..errors import FirecrestException

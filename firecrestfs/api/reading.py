@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ..errors import FirecrestException
-from ..model import Attr, DirEntry, Features, Kind, Limits, System, UserInfo
+from ..model import Attr, DirEntry, Features, Limits, System, UserInfo
 from .client import Firecrest
 from .decode import listed_attr, number, stat_attr, system_of, user_of
 from .faults import Inexact, IsADirectory, NotADirectory, NotFound, TooLarge, refusal
@@ -22,7 +22,7 @@ from .names import (
     sendable,
     unescaped,
 )
-from .zone import ClusterZone
+from .zone import ClusterZone, telling
 
 log = logging.getLogger("firecrestfs.api")
 
@@ -116,7 +116,7 @@ class Reader:
         with self._lock:
             entries = dict(self._recent.get((system, base), {}))
         learnt = False
-        for name in _telling(entries):
+        for name in telling(entries):
             try:
                 self.stat(system, base.rstrip("/") + "/" + name)
                 learnt = True
@@ -350,31 +350,6 @@ class _Names:
 def _about_an_entry(exc: FirecrestException) -> bool:
     """Tell whether ls complained about an entry (status 1), not about what it was asked for (2)."""
     return bool(exc.responses) and "exit status:1 " in exc.responses[-1].text
-
-
-def _telling(entries: dict[str, Attr]) -> list[str]:
-    """Return up to two names whose times tell a zone: the oldest of winter and of summer.
-
-    Regular files rather than others, and nothing of the newest day unless there is nothing else.
-    """
-    dated = sorted(
-        (attr.kind is not Kind.FILE, attr.listed, name)
-        for name, attr in entries.items()
-        if sendable(name) and attr.listed[5:7].isdigit()
-    )
-    newest = max((listed[:10] for _, listed, _ in dated), default="")
-    settled = [item for item in dated if item[1][:10] < newest] or dated
-    found: dict[str, str] = {}
-    for _, listed, name in settled:
-        season = _SEASONS.get(int(listed[5:7]))
-        if season:
-            found.setdefault(season, name)
-    return list(found.values()) or [name for _, _, name in settled[:1]]
-
-
-_SEASONS = {month: "winter" for month in (11, 12, 1, 2)} | {
-    month: "summer" for month in (5, 6, 7, 8)
-}
 
 
 def _block(offset: int, size: int, most: int) -> int:

@@ -13,26 +13,21 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, BinaryIO
-from urllib.parse import quote as url_quote
 
 from ..errors import FirecrestException
 from ..model import Features
 from .archives import archive_body, checked_source
-from .faults import SystemUnknown, refusal
+from .faults import refusal
 from .multipart import Multipart
 from .names import checked_path, checked_text, upload_name
-from .session import Answer, ApiSession, Body, Request
+from .session import Request
+from .v2_http import SLOWEST, SenderV2, amount, dict_of, flag, list_of, odd, text_of
 
 _DIGEST_LINE = re.compile(r'"message": ?"Invalid output: (?:\\\\)?([0-9a-f]{64}) ')
-#: The slowest line that a direct transfer is given time for, in bytes per second.
-_SLOWEST = 32 * 1024
 
 
-class ServerV2:
+class ServerV2(SenderV2):
     """The endpoints of one FirecREST v2 server."""
-
-    def __init__(self, session: ApiSession) -> None:
-        self._session = session
 
     def features(self, system: str) -> Features:
         """Return what this version can do."""
@@ -42,23 +37,23 @@ class ServerV2:
 
     def systems(self) -> list[dict[str, Any]]:
         """`GET /status/systems`: all systems with their health and limits."""
-        return _list(self._get("/status/systems"), "systems")
+        return list_of(self._get("/status/systems"), "systems")
 
     def userinfo(self, system: str) -> dict[str, Any]:
         """`GET /status/{system}/userinfo`: who the token's user is there."""
-        return _dict(self._get("/status/{system}/userinfo", system))
+        return dict_of(self._get("/status/{system}/userinfo", system))
 
     def nodes(self, system: str) -> list[dict[str, Any]]:
         """`GET /status/{system}/nodes`."""
-        return _list(self._get("/status/{system}/nodes", system), "nodes")
+        return list_of(self._get("/status/{system}/nodes", system), "nodes")
 
     def partitions(self, system: str) -> list[dict[str, Any]]:
         """`GET /status/{system}/partitions`; the state is in the key `partition`."""
-        return _list(self._get("/status/{system}/partitions", system), "partitions")
+        return list_of(self._get("/status/{system}/partitions", system), "partitions")
 
     def reservations(self, system: str) -> list[dict[str, Any]]:
         """`GET /status/{system}/reservations`."""
-        return _list(self._get("/status/{system}/reservations", system), "reservations")
+        return list_of(self._get("/status/{system}/reservations", system), "reservations")
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -74,28 +69,28 @@ class ServerV2:
     ) -> list[dict[str, Any]]:
         """`GET ops/ls`. A trailing slash is sent: it expands a link to a directory."""
         params = {
-            "showHidden": _flag(hidden),
-            "numericUid": _flag(numeric),
-            "recursive": _flag(recursive),
-            "dereference": _flag(dereference),
+            "showHidden": flag(hidden),
+            "numericUid": flag(numeric),
+            "recursive": flag(recursive),
+            "dereference": flag(dereference),
         }
         clean = checked_path(path, slash=True)
-        return _list(self._read("ls", system, clean, params), "output")
+        return list_of(self._read("ls", system, clean, params), "output")
 
     def stat(self, system: str, path: str, *, dereference: bool = False) -> dict[str, Any]:
         """`GET ops/stat`: numbers only, times as epoch seconds; lstat unless *dereference*."""
-        params = {"dereference": _flag(dereference)}
-        return _dict(self._read("stat", system, checked_path(path), params), "output")
+        params = {"dereference": flag(dereference)}
+        return dict_of(self._read("stat", system, checked_path(path), params), "output")
 
     def file(self, system: str, path: str) -> str:
         """`GET ops/file`: what `file` says; a missing file is described, not refused."""
-        return _text(self._read("file", system, checked_path(path)), "output")
+        return text_of(self._read("file", system, checked_path(path)), "output")
 
     def checksum(self, system: str, path: str) -> dict[str, Any]:
         """`GET ops/checksum`: `algorithm` and `checksum`, SHA-256 in hex."""
         try:
             answer = self._read("checksum", system, checked_path(path))
-            found = _dict(answer, "output")
+            found = dict_of(answer, "output")
         except FirecrestException as exc:
             # The server splits the tool's line at white space, so a path that has some is refused
             # with the whole line in the message: the digest is at its start.
@@ -106,27 +101,27 @@ class ServerV2:
         # The tool marks escaped names with a backslash before the digest.
         digest = str(found.get("checksum", "")).lstrip("\\").lower()
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise _odd(answer)
+            raise odd(answer)
         return {**found, "checksum": digest}
 
     def head(
         self, system: str, path: str, *, size: int = 0, lines: int = 0, skip: bool = False
     ) -> dict[str, Any]:
         """`GET ops/head`: *size* bytes or *lines*; ten lines where both are 0."""
-        params = _amount(size, lines) | ({"skipTrailing": "true"} if skip else {})
-        return _dict(self._read("head", system, checked_path(path), params), "output")
+        params = amount(size, lines) | ({"skipTrailing": "true"} if skip else {})
+        return dict_of(self._read("head", system, checked_path(path), params), "output")
 
     def tail(
         self, system: str, path: str, *, size: int = 0, lines: int = 0, skip: bool = False
     ) -> dict[str, Any]:
         """`GET ops/tail`: as `head`; *skip*: from the given byte or line on."""
-        params = _amount(size, lines) | ({"skipHeading": "true"} if skip else {})
-        return _dict(self._read("tail", system, checked_path(path), params), "output")
+        params = amount(size, lines) | ({"skipHeading": "true"} if skip else {})
+        return dict_of(self._read("tail", system, checked_path(path), params), "output")
 
     def view(self, system: str, path: str, *, size: int, offset: int = 0) -> str:
         """`GET ops/view`: text, sliced by characters: see `TypedClient.view` for exact bytes."""
         params = {"size": str(size), "offset": str(offset)}
-        return _text(self._read("view", system, checked_path(path), params), "output")
+        return text_of(self._read("view", system, checked_path(path), params), "output")
 
     def read_range(self, system: str, path: str, offset: int, size: int) -> bytes:
         """v2 has no byte ranges. Raises EOPNOTSUPP."""
@@ -147,7 +142,7 @@ class ServerV2:
             mutating=False,
             path=path,
             limit=limit,
-            deadline_s=self._session.deadline_s + min(limit, 16 << 20) / _SLOWEST,
+            deadline_s=self._session.deadline_s + min(limit, 16 << 20) / SLOWEST,
         )
         return self._session.request(request).body
 
@@ -183,7 +178,7 @@ class ServerV2:
             path,
             params={"path": checked_path(directory)},
             body=Multipart(name, content, size),
-            deadline_s=self._session.deadline_s + size / _SLOWEST,
+            deadline_s=self._session.deadline_s + size / SLOWEST,
         )
 
     def empty(self, system: str, path: str) -> None:
@@ -205,7 +200,7 @@ class ServerV2:
         """`POST ops/mkdir`. Raises EEXIST, except for a directory with *parents*."""
         clean = checked_path(path)
         body = {"sourcePath": clean, "parent": parents}
-        return _dict(self._change("POST", "mkdir", system, clean, json=body), "output")
+        return dict_of(self._change("POST", "mkdir", system, clean, json=body), "output")
 
     def rm(self, system: str, path: str) -> None:
         """`DELETE ops/rm`: delete *path* and everything below it, without asking."""
@@ -223,13 +218,13 @@ class ServerV2:
         clean = checked_path(link)
         checked_path(target)
         body = {"sourcePath": target, "linkPath": clean}
-        return _dict(self._change("POST", "symlink", system, clean, json=body), "output")
+        return dict_of(self._change("POST", "symlink", system, clean, json=body), "output")
 
     def chmod(self, system: str, path: str, mode: str) -> dict[str, Any]:
         """`PUT ops/chmod` with what the tool understands; follows links."""
         clean = checked_path(path)
         body = {"sourcePath": clean, "mode": checked_text(mode, "the mode")}
-        return _dict(self._change("PUT", "chmod", system, clean, json=body, again=True), "output")
+        return dict_of(self._change("PUT", "chmod", system, clean, json=body, again=True), "output")
 
     def chown(self, system: str, path: str, owner: str = "", group: str = "") -> dict[str, Any]:
         """`PUT ops/chown`; empty: unchanged, but an owner alone brings its login group along."""
@@ -239,7 +234,7 @@ class ServerV2:
             "owner": checked_text(owner, "the owner"),
             "group": checked_text(group, "the group"),
         }
-        return _dict(self._change("PUT", "chown", system, clean, json=body, again=True), "output")
+        return dict_of(self._change("PUT", "chown", system, clean, json=body, again=True), "output")
 
     def compress(
         self,
@@ -273,22 +268,22 @@ class ServerV2:
     def submit(self, system: str, job: Mapping[str, Any]) -> dict[str, Any]:
         """`POST jobs`: never sent twice. *job* in the server's own (camelCase) fields."""
         template = "/compute/{system}/jobs"
-        return _dict(self._send("POST", template, system, json={"job": dict(job)}))
+        return dict_of(self._send("POST", template, system, json={"job": dict(job)}))
 
     def jobs(self, system: str, *, all_users: bool = False) -> list[dict[str, Any]]:
         """`GET jobs`: the user's jobs of the last day or week."""
         params = {"allusers": "true"} if all_users else {}
-        return _list(self._get("/compute/{system}/jobs", system, params=params), "jobs")
+        return list_of(self._get("/compute/{system}/jobs", system, params=params), "jobs")
 
     def job(self, system: str, job_id: str) -> list[dict[str, Any]]:
         """`GET jobs/{id}`: may have several entries for one id (requeued)."""
         template = "/compute/{system}/jobs/{id}"
-        return _list(self._get(template, system, job_id), "jobs")
+        return list_of(self._get(template, system, job_id), "jobs")
 
     def job_metadata(self, system: str, job_id: str) -> list[dict[str, Any]]:
         """`GET jobs/{id}/metadata`: script and output paths; fields may be null."""
         template = "/compute/{system}/jobs/{id}/metadata"
-        return _list(self._get(template, system, job_id), "jobs")
+        return list_of(self._get(template, system, job_id), "jobs")
 
     def cancel(self, system: str, job_id: str) -> None:
         """`DELETE jobs/{id}`. Raises EALREADY for one that has ended."""
@@ -306,120 +301,10 @@ class ServerV2:
             if key in body:
                 checked_path(body[key])
         template = "/filesystem/{system}/transfer/" + operation
-        return _dict(self._send("POST", template, system, json=dict(body)))
+        return dict_of(self._send("POST", template, system, json=dict(body)))
 
     def transfer_rm(self, system: str, path: str, account: str | None = None) -> dict[str, Any]:
         """`DELETE transfer/rm`: never sent twice."""
         params = {"path": checked_path(path)} | ({"account": account} if account else {})
         template = "/filesystem/{system}/transfer/rm"
-        return _dict(self._send("DELETE", template, system, params=params))
-
-    # -- how it is sent -----------------------------------------------------------------------
-
-    def _endpoint(self, template: str, system: str = "", job_id: str = "") -> str:
-        if "{system}" in template and not re.fullmatch(r"[\w.-]+", system, re.ASCII):
-            raise SystemUnknown(errno.ENODEV, f"no system can have this name: {system!r}")
-        if "{id}" in template and not re.fullmatch(r"[A-Za-z0-9]+", job_id):
-            text = f"not a job id that FirecREST takes (letters and digits only): {job_id!r}"
-            raise refusal(errno.EINVAL, text)
-        filled = template.replace("{system}", url_quote(system, safe=""))
-        return filled.replace("{id}", url_quote(job_id, safe=""))
-
-    def _get(self, template: str, system: str = "", job_id: str = "", params: Any = None) -> Answer:
-        endpoint = self._endpoint(template, system, job_id)
-        return self._session.request(
-            Request("GET", endpoint, template, params or {}, idempotent=True, mutating=False)
-        )
-
-    def _read(
-        self, operation: str, system: str, path: str, params: Mapping[str, str] | None = None
-    ) -> Answer:
-        template = "/filesystem/{system}/ops/" + operation
-        request = Request(
-            "GET",
-            self._endpoint(template, system),
-            template,
-            {"path": path, **(params or {})},
-            idempotent=True,
-            mutating=False,
-            path=path,
-        )
-        return self._session.request(request)
-
-    def _change(self, method: str, operation: str, system: str, path: str, **how: Any) -> Answer:
-        template = "/filesystem/{system}/ops/" + operation
-        return self._send(method, template, system, path=path, **how)
-
-    def _send(
-        self,
-        method: str,
-        template: str,
-        system: str,
-        job_id: str = "",
-        *,
-        path: str | None = None,
-        params: Mapping[str, str] | None = None,
-        json: Any = None,
-        body: Body | None = None,
-        again: bool = False,
-        deadline_s: float | None = None,
-    ) -> Answer:
-        request = Request(
-            method,
-            self._endpoint(template, system, job_id),
-            template,
-            params or {},
-            json,
-            body,
-            idempotent=again,
-            path=path,
-            deadline_s=deadline_s,
-        )
-        return self._session.request(request)
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
-
-
-def _amount(size: int, lines: int) -> dict[str, str]:
-    if size and lines:
-        raise refusal(errno.EINVAL, "bytes or lines, not both")
-    return {"bytes": str(size)} if size else {"lines": str(lines)} if lines else {}
-
-
-def _odd(answer: Answer) -> Exception:
-    text = f"{answer.request.template}: the answer has an unexpected form"
-    return refusal(errno.EBADMSG, text, answer.request.path, ambiguous=answer.request.mutating)
-
-
-def _value(answer: Answer, key: str) -> Any:
-    found = answer.json()
-    if not key:
-        return found
-    if not isinstance(found, dict) or key not in found:
-        raise _odd(answer)
-    return found[key]
-
-
-def _list(answer: Answer, key: str) -> list[dict[str, Any]]:
-    found = _value(answer, key)
-    if found is None:  # old servers say null for none
-        return []
-    if not isinstance(found, list):
-        raise _odd(answer)
-    return [item for item in found if isinstance(item, dict)]
-
-
-def _dict(answer: Answer, key: str = "") -> dict[str, Any]:
-    found = _value(answer, key)
-    if not isinstance(found, dict):
-        raise _odd(answer)
-    return found
-
-
-def _text(answer: Answer, key: str) -> str:
-    found = _value(answer, key)
-    if not isinstance(found, str):
-        raise _odd(answer)
-    return found
+        return dict_of(self._send("DELETE", template, system, params=params))

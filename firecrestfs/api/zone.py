@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
+from ..model import Attr, Kind
+from .names import sendable
+
 log = logging.getLogger("firecrestfs.api")
 
 #: Where supercomputers are; of several zones that fit all observations the first here is taken.
@@ -161,3 +164,28 @@ def _fits(zone: tzinfo | None, seen: list[tuple[datetime, int]]) -> bool:
 
 def _offset(local: datetime, epoch: int) -> int:
     return _epoch(local, timezone.utc, 0) - epoch
+
+
+def telling(entries: dict[str, Attr]) -> list[str]:
+    """Return up to two names whose times tell a zone: the oldest of winter and of summer.
+
+    Regular files rather than others, and nothing of the newest day unless there is nothing else.
+    """
+    dated = sorted(
+        (attr.kind is not Kind.FILE, attr.listed, name)
+        for name, attr in entries.items()
+        if sendable(name) and attr.listed[5:7].isdigit()
+    )
+    newest = max((listed[:10] for _, listed, _ in dated), default="")
+    settled = [item for item in dated if item[1][:10] < newest] or dated
+    found: dict[str, str] = {}
+    for _, listed, name in settled:
+        season = _SEASONS.get(int(listed[5:7]))
+        if season:
+            found.setdefault(season, name)
+    return list(found.values()) or [name for _, _, name in settled[:1]]
+
+
+_SEASONS = {month: "winter" for month in (11, 12, 1, 2)} | {
+    month: "summer" for month in (5, 6, 7, 8)
+}
