@@ -1,6 +1,6 @@
 """Measure the mount: requests and seconds of everyday actions, and `stat` through the kernel.
 
-    python scripts/bench_mount.py [--quick]
+    python scripts/bench_mount.py [--quick] [--api v1]
 
 In one run: an embedded FirecREST with 50 ms of latency is mounted; each action is done through the
 mount, and beside it by pyfirecrest (the official client) in a loop, its requests counted at the
@@ -22,12 +22,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bench_stat
 from bench_bare_fs import file_name
 from bench_world import Cost, Server, World, available_bindings, firecrestfs, run
-from firecrest import ClientCredentialsAuth
-from firecrest.v2 import Firecrest
+from firecrest import ClientCredentialsAuth, v1, v2
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Actions:
         )
         return [
             Row(
-                f"ls -l of {count} files, and the first look for its name",
+                f"ls -l of {count} files, its name unknown too",
                 cold,
                 "list_files",
                 list_all,
@@ -273,10 +273,27 @@ class Actions:
             _require(_same(self._files.small, Path(local)), "download")
 
 
-def _official_client(server: Server) -> Firecrest:
+class _ClientV1(v1.Firecrest):
+    """The official client of API v1, by the names that the one of v2 has."""
+
+    def upload(self, system: str, path: str, directory: str, name: str) -> None:
+        """Upload one small file."""
+        self.simple_upload(system, path, directory)
+
+    def download(self, system: str, path: str, local: str) -> None:
+        """Download one small file."""
+        self.simple_download(system, path, local)
+
+    def systems(self) -> object:
+        """List the systems."""
+        return self.all_systems()
+
+
+def _official_client(server: Server) -> Any:
     info = server.info
     auth = ClientCredentialsAuth(info["client_id"], info["client_secret"], info["token_url"])
-    client = Firecrest(info["url"], auth)
+    kind = _ClientV1 if info["api"] == "v1" else v2.Firecrest
+    client = kind(info["url"], auth)
     client.timeout = 120
     client.systems()  # a connection and a token, as the mount has them by now
     return client
@@ -328,8 +345,8 @@ def measure_stat(world: World, sizes: Sizes) -> bool:
     return all(result.holds for result in results)
 
 
-def _bench(sizes: Sizes, parts: set[str]) -> int:
-    with World(sizes.latency_ms) as world:
+def _bench(sizes: Sizes, parts: set[str], api: str) -> int:
+    with World(sizes.latency_ms, api) as world:
         files = Files(world.server, world.root, sizes)
         holds = [measure_actions(world, files, sizes)] if "actions" in parts else []
         holds += [measure_stat(world, sizes)] if "stat" in parts else []
@@ -342,12 +359,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller numbers, in less time")
     parser.add_argument("--only", choices=("actions", "stat"), help="one part of it")
+    parser.add_argument("--api", choices=("v1", "v2"), default="v2", help="version of FirecREST")
     given = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         parts = {given.only} if given.only else {"actions", "stat"}
-        return _bench(QUICK if given.quick else Sizes(), parts)
+        return _bench(QUICK if given.quick else Sizes(), parts, given.api)
     except KeyboardInterrupt:
         return 130
     except (OSError, RuntimeError, subprocess.SubprocessError) as exc:

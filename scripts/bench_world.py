@@ -116,10 +116,10 @@ def end(process: subprocess.Popen[Any]) -> None:
 class Server:
     """The embedded FirecREST in a process of its own, with its log of requests."""
 
-    def __init__(self, root: Path, latency_ms: float) -> None:
+    def __init__(self, root: Path, latency_ms: float, api: str) -> None:
         command = [sys.executable, "-m", "firecrestfs", "serve", "--json", "--root", str(root)]
         self.process = subprocess.Popen(
-            [*command, "--latency", str(latency_ms)],
+            [*command, "--latency", str(latency_ms), "--api", api],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # notes on what else this machine can't do
             start_new_session=True,
@@ -219,6 +219,7 @@ class World:
     """A temporary directory with a server and mounts; all of it is gone after the `with` block."""
 
     latency_ms: float
+    api: str = "v2"
     root: Path = field(init=False)
     server: Server = field(init=False)
     _mounts: list[MountProcess] = field(default_factory=list)
@@ -228,7 +229,7 @@ class World:
         try:
             for name in ("state", "cache", "config"):
                 os.environ[f"XDG_{name.upper()}_HOME"] = str(self.root / name)
-            self.server = Server(self.root / "clusters", self.latency_ms)
+            self.server = Server(self.root / "clusters", self.latency_ms, self.api)
             os.environ.update(self.server.environment())
         except BaseException:
             self._clean_up()
