@@ -82,10 +82,10 @@ def _day(text: str, zone: zoneinfo.ZoneInfo) -> float | None:
 
 def _account_row(job: Job, session: Session) -> dict[str, str]:
     state = job.state.value
-    if job.cancelled_by is not None:
-        state = f"CANCELLED by {job.cancelled_by}"
-    elif job.state.final and job.ended is None:
+    if job.state.final and job.ended is None:
         state = "COMPLETING"
+    elif job.cancelled_by is not None:
+        state = f"CANCELLED by {job.cancelled_by}"
     ended = _moment(job.ended, session, "Unknown")
     cpu_time = _long(job.elapsed * _CPUS)
     return {
