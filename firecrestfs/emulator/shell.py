@@ -33,6 +33,14 @@ class Injection(CommandFailed):
     """A command line that a path has turned into another command. It was not run."""
 
 
+class _OpenQuote(CommandFailed):
+    """A command line that doesn't end. `has_run`: bash has run the whole lines before."""
+
+    def __init__(self, stderr: str, *, has_run: bool) -> None:
+        super().__init__(2, stderr)
+        self.has_run = has_run
+
+
 class Word(NamedTuple):
     """A word of a command line. Not `literal`: the shell would expand it."""
 
@@ -66,9 +74,10 @@ class _Reader:
     def __init__(self, line: str) -> None:
         self._line = line
         self._at = 0
+        self.found: list[Token] = []
 
     def tokens(self) -> list[Token]:
-        out: list[Token] = []
+        out = self.found
         while self._at < len(self._line):
             if self._skip(_BLANK):
                 continue
@@ -141,13 +150,13 @@ class _Reader:
 
 def tokens(line: str) -> list[Token]:
     """Split a command line into words and operators. Raises CommandFailed with bash's words."""
+    reader = _Reader(line)
     try:
-        return _Reader(line).tokens()
+        return reader.tokens()
     except _Unterminated as exc:
-        raise CommandFailed(
-            2,
-            f"bash: -c: line {exc.line}: unexpected EOF while looking for matching `{exc.quote}'\n",
-        ) from exc
+        words = f"unexpected EOF while looking for matching `{exc.quote}'\n"
+        has_run = Operator("\n") in reader.found
+        raise _OpenQuote(f"bash: -c: line {exc.line}: {words}", has_run=has_run) from exc
 
 
 class Alarms:
@@ -190,7 +199,13 @@ def match_line(line: str, template: str, names: tuple[str, ...], alarms: Alarms)
     Raises CommandFailed when the line doesn't parse, Injection when it differs elsewhere.
     """
     out: dict[str, str] = {}
-    if not _fits(tokens(line), _skeleton(template, names), out):
+    try:
+        fits = _fits(tokens(line), _skeleton(template, names), out)
+    except _OpenQuote as exc:
+        if not exc.has_run:
+            raise
+        fits = False
+    if not fits:
         alarms.trip(line)
         raise Injection(126, f"bash: line 1: refused, the path has changed the command: {line}\n")
     return out

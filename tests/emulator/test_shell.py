@@ -82,6 +82,13 @@ def test_bash_agrees(path: str) -> None:
     assert bash(TEMPLATE.replace("{path}", path)).stdout == word + "\0"
 
 
+def test_lines_before_an_open_quote_are_run() -> None:
+    alarms = Alarms()
+    with pytest.raises(Injection):
+        read(TEMPLATE, alarms, path="'; rm -r .\n")
+    assert len(alarms.list()) == 1
+
+
 def test_unquoted_places_take_only_plain_words() -> None:
     template = "cd {folder}; pwd"
     assert match_line("cd /a/b; pwd", template, ("folder",), Alarms()) == {"folder": "/a/b"}
