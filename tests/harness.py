@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -101,6 +102,16 @@ class EmulatorThreads:
         return found
 
 
+#: An emulator that, started again, takes the credentials and tokens it took before.
+_STEADY = """
+import secrets
+secrets.token_urlsafe = lambda size=32: "steady-secret"
+secrets.token_bytes = lambda size=32: b"k" * size
+from firecrestfs.emulator.__main__ import main
+main()
+"""
+
+
 class EmulatorProcess:
     """An emulator as a program: `firecrestfs serve --json`."""
 
@@ -111,10 +122,15 @@ class EmulatorProcess:
         systems: Sequence[str] = (),
         settings: Mapping[str, object] = SETTINGS,
         port: int = 0,
+        steady: bool = False,
     ) -> None:
-        """With *systems*, clusters of those names; `serve` itself has but one."""
-        program = ["firecrestfs.emulator"] if systems else ["firecrestfs", "serve"]
-        self._command = [sys.executable, "-m", *program, "--json", "--root", str(root)]
+        """With *systems*, clusters of those names; `serve` itself has but one.
+
+        *steady*: its credentials outlive `start_again`.
+        """
+        program = ["-m", "firecrestfs.emulator"] if systems else ["-m", "firecrestfs", "serve"]
+        program = ["-c", _STEADY] if steady else program
+        self._command = [sys.executable, *program, "--json", "--root", str(root)]
         self._command += ["--port", str(port)]
         for name, value in settings.items():
             self._command += ["--set", f"{name}={value}"]
@@ -148,6 +164,12 @@ class EmulatorProcess:
             self.stop()
             raise AssertionError(f"the emulator did not start: {self._log.read_text()}")
         self.info = json.loads(line)
+
+    def start_again(self) -> None:
+        """Start it at the address it had, with the files it had."""
+        at = self._command.index("--port") + 1
+        self._command[at] = self.info["url"].rpartition(":")[2]
+        self.start()
 
     def stop(self) -> None:
         """End it by its process id; may be called twice."""
@@ -192,6 +214,12 @@ class EmulatorProcess:
         url = f"{self.info['url']}/_emulator/{name}"
         with urllib.request.urlopen(urllib.request.Request(url, data), timeout=COMMAND_S) as answer:
             return json.load(answer)
+
+
+def free_port() -> int:
+    """Return a port of this machine where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
 # -- the command line ------------------------------------------------------------------------------

@@ -474,7 +474,10 @@ class VfsDriver(Driver):
     # -- names ---------------------------------------------------------------------------------
 
     def listdir(self, path: str = "") -> list[str]:
-        filesystem, sub = self._found(path)
+        where = self._walk(path)
+        if self._attr(where).kind is not Kind.DIRECTORY:
+            raise OSError(errno.ENOTDIR, where)
+        filesystem, sub = self._at(where)
         filesystem.access(sub, os.R_OK)
         return [entry.name for entry in filesystem.readdir(sub)]
 
@@ -509,11 +512,16 @@ class VfsDriver(Driver):
         return where
 
     def rmdir(self, path: str) -> None:
-        filesystem, sub = self._at(self._present(path))
+        where = self._present(path)
+        if self._attr(where).kind is not Kind.DIRECTORY:
+            raise OSError(errno.ENOTDIR, where)
+        filesystem, sub = self._at(where)
         filesystem.rmdir(sub)
 
     def unlink(self, path: str) -> None:
         where = self._present(path)
+        if self._attr(where).kind is Kind.DIRECTORY:
+            raise OSError(errno.EISDIR, where)
         if self._is_open(where):
             self._hide(where)
         else:
@@ -528,6 +536,12 @@ class VfsDriver(Driver):
         other, sub_new = self._at(target)
         if filesystem is not other:
             raise OSError(errno.EXDEV, source)
+        old_attr, new_attr = self._attr(source), self._attr_or_none(target)
+        if new_attr is not None and old_attr.kind is not new_attr.kind:
+            if new_attr.kind is Kind.DIRECTORY:
+                raise OSError(errno.EISDIR, target)
+            if old_attr.kind is Kind.DIRECTORY:
+                raise OSError(errno.ENOTDIR, target)
         if self._is_open(target):
             self._hide(target)
         filesystem.rename(sub, sub_new)

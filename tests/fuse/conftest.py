@@ -1,7 +1,7 @@
 """Here everything runs on the kernel; what programs do, with both bindings.
 
-`centre` is a server of its own and `mounting` a mount that isn't there yet, for tests of the command
-line and of what happens to a mount: its own, so that it may be killed.
+`centre` is a server of its own and `mounting` a mount that isn't there yet, for tests of the
+command line and of what happens to a mount: its own, so that it may be killed.
 """
 
 from __future__ import annotations

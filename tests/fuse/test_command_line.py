@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..harness import (
     Mounted,
     Server,
     environment_for,
+    free_port,
     is_running,
     local_home,
     mounted_type,
@@ -42,11 +42,6 @@ def assert_refused(
 
 def home_of(mounted: Mounted, server: Server) -> Path:
     return Path(f"{mounted.path}/cluster{server.info['systems'][0]['home']}")
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 # -- mounts that can't be --------------------------------------------------------------------------
@@ -121,7 +116,7 @@ def test_an_unknown_host_of_the_token_server(mounting: Mounting) -> None:
 
 
 def test_a_server_that_does_not_listen(mounting: Mounting) -> None:
-    url = f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     mounted = mounting(env={"FIRECREST_URL": url})
     assert_refused(mounted.mount(), "127.0.0.1")
     assert mounted_type(mounted.path) is None
@@ -241,7 +236,7 @@ def test_status_json(mount: Mounted, centre: Server) -> None:
     centre.faults([{"kind": "status", "match": "ops/upload", "status": 503, "count": -1}])
     with mount.watching():
         (home / "f").write_bytes(b"x")
-    done = mount.cli("status", "--json")
+    done = mount.cli("status", mount.path, "--json")
     found = json.loads(done.stdout)
     assert found["pid"] == mount.pid
     assert found["mountpoint"] == str(mount.path)
@@ -253,8 +248,8 @@ def test_status_json(mount: Mounted, centre: Server) -> None:
     assert text.returncode == 0
     assert "pending: 1" in text.stdout
     centre.faults([])
-    assert mount.cli("sync").returncode == 0
-    assert "everything is stored" in mount.cli("status").stdout
+    assert mount.cli("sync", mount.path).returncode == 0
+    assert "everything is stored" in mount.cli("status", mount.path).stdout
 
 
 def home_in(server: Server) -> str:
@@ -276,7 +271,7 @@ def test_sync_tells_what_did_not_land(mount: Mounted, centre: Server) -> None:
     assert f"{home_in(centre)}/bad" in done.stderr
     assert mount.cli("sync", home / "good").returncode == 0
     centre.set(disk_full=False)
-    assert mount.cli("sync").returncode == 0
+    assert mount.cli("sync", mount.path).returncode == 0
     assert (local_home(centre) / "bad").read_bytes() == b"y" * 5000
 
 
@@ -319,7 +314,7 @@ def test_doctor(centre: Server, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "FAIL" in done.stdout
     assert "wrong-secret-value" not in done.stdout + done.stderr
-    done = run_cli(["doctor"], env | {"FIRECREST_URL": f"http://127.0.0.1:{closed_port()}"})
+    done = run_cli(["doctor"], env | {"FIRECREST_URL": f"http://127.0.0.1:{free_port()}"})
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     done = run_cli(["doctor"], environment_for({}, tmp_path))
