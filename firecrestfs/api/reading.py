@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Any
 
 from ..errors import FirecrestException
@@ -154,7 +154,7 @@ class Reader:
         if raw and str(raw[0].get("name", "")).startswith("/"):
             raise NotADirectory(errno.ENOTDIR, "not a directory on the cluster", path)
         base = checked_path(path)
-        names = _Names(self, system, base, recursive)
+        names = _Names(self, system, base, recursive, raw)
         entries = [entry for item in raw if (entry := self._entry(system, item, names))]
         if not recursive:
             self._remember(system, base, entries)
@@ -314,8 +314,12 @@ class Reader:
 class _Names:
     """Decodes the names of one listing, with a small budget for doubtful ones."""
 
-    def __init__(self, reader: Reader, system: str, base: str, recursive: bool) -> None:
+    def __init__(
+        self, reader: Reader, system: str, base: str, recursive: bool, raw: RawEntries
+    ) -> None:
         self._reader = reader
+        self._listed = Counter(str(item.get("name")) for item in raw)
+        self._twins: Counter[str] = Counter()
         self._system = system
         self._base = base
         self._recursive = recursive
@@ -330,13 +334,22 @@ class _Names:
         if not isinstance(listed, str):
             return None
         if not self._recursive:
-            name = self._settled(self._base, listed)
+            name = self._twin(listed) or self._settled(self._base, listed)
             return name if fit_entry(name) else None
         # Prefixes are headings of ls, which the server leaves fully escaped: they are exact.
         prefix, slash, last = listed.rpartition("/")
         prefix = unescaped(prefix)
-        name = prefix + slash + self._settled(f"{self._base.rstrip('/')}/{prefix}", last)
+        directory = f"{self._base.rstrip('/')}/{prefix}"
+        name = prefix + slash + (self._twin(listed) or self._settled(directory, last))
         return name if fit_relative(name) else None
+
+    def _twin(self, listed: str) -> str | None:
+        """Return the last part of a name that is listed twice: both readings are there."""
+        options = candidates(listed.rpartition("/")[2])
+        if self._listed[listed] < 2 or len(options) < 2:
+            return None
+        self._twins[listed] += 1
+        return options[min(self._twins[listed], len(options)) - 1]
 
     def _settled(self, directory: str, listed: str) -> str:
         if "\\" not in listed:

@@ -436,16 +436,16 @@ def test_a_slow_upload_is_fine_while_it_moves(server: ScriptedServer) -> None:
 # -- pacing -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {"RateLimit-Reset": "1"}])
+@pytest.mark.parametrize("headers", [{"Retry-After": "0.4"}, {"RateLimit-Reset": "0.4"}])
 def test_a_429_waits_as_long_as_asked(server: ScriptedServer, headers: dict[str, str]) -> None:
     server.play(reply(429, "slow down", headers), OK)
     start = time.monotonic()
     assert post(session(server)).status_code == 200
-    assert 0.9 < time.monotonic() - start < 2.5
+    assert 0.35 < time.monotonic() - start < 2.5
 
 
 def test_a_429_holds_all_threads(server: ScriptedServer) -> None:
-    server.play(reply(429, b"", {"Retry-After": "1"}), OK)
+    server.play(reply(429, b"", {"Retry-After": "0.6"}), OK)
     api = session(server)
     started = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
@@ -456,7 +456,7 @@ def test_a_429_holds_all_threads(server: ScriptedServer) -> None:
         for future in [first, *others]:
             future.result()
             done.append(time.monotonic() - started)
-    assert min(done) > 0.9
+    assert min(done) > 0.5
     assert len(server.seen) == 5
 
 
