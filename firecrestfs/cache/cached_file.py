@@ -336,13 +336,15 @@ class CachedFile:
                 path.unlink(missing_ok=True)
             self._state = State.CLEAN
 
-    def forget_bytes(self) -> None:
-        """Drop the bytes of a clean copy that no one has open; they can be fetched again."""
+    def forget_bytes(self) -> int:
+        """Drop the bytes of a clean copy that no one has open; return how many they were."""
         with self._lock:
-            if self._state is State.CLEAN and self._opens == 0 and self._complete:
-                self._complete = self._in_dirty_dir = False
-                for path in (self._clean_path, self._dirty_path):
-                    path.unlink(missing_ok=True)
+            if self._state is not State.CLEAN or self._opens or not self._complete:
+                return 0
+            self._complete = self._in_dirty_dir = False
+            for path in (self._clean_path, self._dirty_path):
+                path.unlink(missing_ok=True)
+            return self._attr.size
 
     # -- inside --------------------------------------------------------------------------------
 

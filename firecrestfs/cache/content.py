@@ -15,7 +15,7 @@ from pathlib import Path
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
 
-from .cached_file import CachedFile, State
+from .cached_file import CachedFile
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20
@@ -29,8 +29,9 @@ class ContentCache:
         self._dirty_dir = state_dir / "files"
         self._lost_dir = state_dir / "lost+found"
         self._limit = limit_bytes
-        self._lock = threading.Lock()  # guards _files, _used
-        self._used = 0  # never less than what the copies take; made exact when it nears the limit
+        self._lock = threading.Lock()  # guards all below
+        self._used = 0  # never less than what the copies take; counted anew when it nears the limit
+        self._promised: dict[int, int] = {}  # thread → what it asked room for and may not yet take
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
         # What an earlier mount fetched can't be told from what has changed since: start anew.
         shutil.rmtree(self._clean_dir, ignore_errors=True)
@@ -72,8 +73,9 @@ class ContentCache:
             return [path.name for path in self._dirty_dir.iterdir() if path.name not in self._files]
 
     def used(self, file: CachedFile) -> None:
-        """Note that *file* was used: it is the last to be evicted now."""
+        """Note that *file* was filled or used: it is the last to be evicted now."""
         with self._lock:
+            self._promised.pop(threading.get_ident(), None)
             if file.ident in self._files:
                 self._files.move_to_end(file.ident)
 
@@ -86,10 +88,11 @@ class ContentCache:
     def make_room(self, size: int) -> None:
         """Evict until *size* more bytes fit into the bound. ENOSPC where a disk is full."""
         with self._lock:
+            self._promised[threading.get_ident()] = size
             self._used += size
             over = self._used > self._limit
         if over:
-            self._evict(size)
+            self._evict()
         for directory, option in (
             (self._dirty_dir, "--state-dir"),
             (self._clean_dir, "--cache-dir"),
@@ -102,16 +105,15 @@ class ContentCache:
                     f"this machine's disk is full: make room, or give another {option}",
                 )
 
-    def _evict(self, size: int) -> None:
-        """Drop clean copies that no one has open until *size* more bytes fit, or none is left."""
+    def _evict(self) -> None:
+        """Count anew, and drop clean copies that no one has open until the bound holds."""
         with self._lock:
             files = list(self._files.values())
-        used = size + sum(file.disk_bytes for file in files)
+            promised = sum(self._promised.values())
+        used = promised + sum(file.disk_bytes for file in files)
         for file in files:
             if used <= self._limit:
                 break
-            if file.state is State.CLEAN and not file.opens:
-                used -= file.disk_bytes
-                file.forget_bytes()
+            used -= file.forget_bytes()
         with self._lock:
             self._used = used
