@@ -79,7 +79,9 @@ class ReadingV1(Sender):
                 return b""
             raise
         if answer.status_code == 200:
-            # Somebody in between doesn't pass ranges on, or the file is empty.
+            # Somebody in between doesn't pass ranges on, or the file is empty, or seems to be.
+            if not answer.body:
+                self._prove_empty(system, path)
             return answer.body[offset : offset + size]
         start = re.match(r"bytes (\d+)-", answer.headers.get("content-range", ""))
         if start is None or int(start[1]) != offset:
