@@ -45,6 +45,11 @@ def landed(server: Server, name: str, data: bytes, seconds: float = 15.0) -> boo
     return wait_for(lambda: path.exists() and path.read_bytes() == data, seconds)
 
 
+def why_it_waits(mounted: Mounted) -> str:
+    found = json.loads(mounted.cli("status", mounted.path, "--json").stdout)
+    return " ".join(row["error"] for row in found["pending"])
+
+
 def ended(mounted: Mounted) -> bool:
     return wait_for(lambda: not is_running(mounted.pid), 20) and mounted_type(mounted.path) is None
 
@@ -227,7 +232,7 @@ def test_a_secret_that_stops_working(mount: Mounted, centre: Server) -> None:
     centre.faults(REFUSED)
     write(mount, centre, "f", b"patience")
     # The mount stays, shows what it knows, and says what waits and why.
-    assert wait_for(lambda: "secret" in mount.cli("status", mount.path).stdout, 15)
+    assert wait_for(lambda: "secret" in why_it_waits(mount), 15)
     with mount.watching():
         assert "theirs" in os.listdir(home)
         assert (home / "f").read_bytes() == b"patience"
@@ -263,7 +268,7 @@ def test_a_token_file_that_is_renewed(mounting: Mounting, centre: Server, tmp_pa
     assert mounted.cli("sync", mounted.path).returncode == 0
     centre.faults([{"kind": "expire_tokens", "match": "ops/*"}])
     write(mounted, centre, "second", b"2")
-    assert wait_for(lambda: "token" in mounted.cli("status", mounted.path).stdout, 15)
+    assert wait_for(lambda: "token" in why_it_waits(mounted), 15)
     path.write_text(token())
     done = mounted.cli("sync", mounted.path, timeout=15)
     assert (done.returncode, done.stderr) == (0, "")
