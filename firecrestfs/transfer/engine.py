@@ -175,6 +175,10 @@ class TransferEngine:
                 errno.EFBIG, item.path, direct.over_limit(len(item.data), limit, "store")
             )
         now = self._stat_or_none(item.path)
+        if now is not None and _is_link_to_replace(item, now):
+            # Uploads follow links: what was renamed over the link must not go into its target.
+            self._client.remove(self._system.name, item.path, Kind.SYMLINK)
+            item, now = replace(item, base=None), None
         item = _with_inherited_mode(item, now)
         standing = self._standing(item, now)
         if standing is _Standing.CHANGED:
@@ -284,6 +288,12 @@ class TransferEngine:
 def _is_odd(path: str) -> bool:
     """Tell whether an upload form would change the name of *path*."""
     return not _NOT_IN_FORMS.isdisjoint(_name(path))
+
+
+def _is_link_to_replace(item: StoreItem, now: Attr) -> bool:
+    """Tell whether *item* was put over the symlink that is at its path."""
+    known = item.base is not None and item.base.kind is Kind.SYMLINK
+    return known and now.kind is Kind.SYMLINK
 
 
 def _with_inherited_mode(item: StoreItem, now: Attr | None) -> StoreItem:

@@ -112,7 +112,8 @@ class RemoteNames:
         member = Member(name, Kind.SYMLINK, link=text, mode=0o777)
 
         def place() -> Attr:
-            if self._tree.features.any_link:
+            features = self._tree.features
+            if features.any_link and not any(each in text for each in features.forbidden):
                 self._client.symlink(self._system, text, path)
             else:
                 self._parts.bundler.place([member], directory, directory)
