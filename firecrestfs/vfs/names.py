@@ -148,8 +148,9 @@ class RemoteNames:
             return
         self._tree.require_sendable(old, new)
         guard.refuse_housekeeping(split(new)[1], new)
+        parent_of_old, _ = self._view.parent_of(old), self._view.parent_of(new)
         attr = self._view.getattr(old)
-        self._identity.require_removable(old, self._view.parent_of(old), attr)
+        self._identity.require_removable(old, parent_of_old, attr)
         self._check_target(attr, new)
         if attr.kind is Kind.DIRECTORY:
             self._rename_directory(old, new)

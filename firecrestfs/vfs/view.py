@@ -128,7 +128,10 @@ class RemoteView:
         directory = split(path)[0]
         if self._tree.is_synthetic(directory):
             raise os_error(errno.EACCES, path, "only the cluster's file systems can be written")
-        return self.getattr(directory)
+        attr = self.getattr(directory)
+        if attr.kind is not Kind.DIRECTORY:
+            raise os_error(errno.ENOTDIR, path)
+        return attr
 
     def require_creatable(self, path: str) -> None:
         """Raise unless a new entry may be made at *path*, where nothing is now."""
