@@ -529,7 +529,8 @@ class VfsDriver(Driver):
             filesystem.unlink(sub)
 
     def rename(self, old: str, new: str) -> None:
-        source, target = self._present(old), self._walk(new, follow=False)
+        source, target = self._walk(old, follow=False), self._walk(new, follow=False)
+        self._attr(source)
         if source == target:
             return
         filesystem, sub = self._at(source)
