@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import errno
+import threading
 import uuid
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from .faults import refusal
 from .names import upload_name
 from .transport import GaveUp
+
+
+class File(Protocol):
+    """What a body is read from: a seekable binary file."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+        ...
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes."""
+        ...
 
 
 class Multipart:
@@ -22,7 +35,7 @@ class Multipart:
     def __init__(
         self,
         name: str,
-        content: bytes | BinaryIO,
+        content: bytes | File,
         size: int,
         fields: Mapping[str, str] | None = None,
     ) -> None:
@@ -52,7 +65,7 @@ class Multipart:
 class _Parts:
     """Reads head, exactly *size* bytes of a file, and tail, one after the other."""
 
-    def __init__(self, head: bytes, file: BinaryIO, size: int, tail: bytes) -> None:
+    def __init__(self, head: bytes, file: File, size: int, tail: bytes) -> None:
         self._length = len(head) + size + len(tail)
         self._head, self._file, self._left, self._tail = head, file, size, tail
 
@@ -75,4 +88,47 @@ class _Parts:
         if not piece:
             raise GaveUp(refusal(errno.EIO, "the local file became shorter while it was sent"))
         self._left -= len(piece)
+        return piece
+
+
+class Window:
+    """*size* bytes of a shared file from *start*, as a body that can be sent again.
+
+    Threads that read other parts of the file share its *lock*; *count* hears of every piece.
+    """
+
+    def __init__(
+        self,
+        file: File,
+        lock: threading.Lock,
+        start: int,
+        size: int,
+        count: Callable[[int], None],
+    ) -> None:
+        self._file, self._lock, self._count = file, lock, count
+        self._start, self._size, self._done = start, size, 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def rewind(self) -> int:
+        """Start again; return how many bytes had been read."""
+        done, self._done = self._done, 0
+        return done
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to the start: `Multipart` asks for nothing else. What was read stays counted."""
+        return 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next piece; empty at the end. EIO if the file has shrunk."""
+        left = self._size - self._done
+        wanted = left if size < 0 else min(size, left)
+        with self._lock:
+            self._file.seek(self._start + self._done)
+            piece = self._file.read(wanted)
+        if wanted and not piece:
+            raise GaveUp(refusal(errno.EIO, "the local file became shorter while it was sent"))
+        self._done += len(piece)
+        self._count(len(piece))
         return piece

@@ -26,7 +26,7 @@ from .session import ApiSession
 from .tokens import user_of
 from .v1_changing import ARCHIVES, ChangingV1
 from .v1_http import FORBIDDEN, SPACES, fit_path, flag, odd, text_of, value_of
-from .v1_jobs import JobsV1
+from .v1_plain import PlainV1
 from .v1_reading import ReadingV1
 
 _DIGEST = re.compile(r"\\?([0-9a-f]{64})\b")
@@ -34,7 +34,7 @@ _DIGEST = re.compile(r"\\?([0-9a-f]{64})\b")
 _SETTLED = 8
 
 
-class ServerV1(ReadingV1, ChangingV1, JobsV1):
+class ServerV1(ReadingV1, ChangingV1, PlainV1):
     """The endpoints of one FirecREST v1 server."""
 
     def __init__(self, session: ApiSession, parameters: Any = None) -> None:

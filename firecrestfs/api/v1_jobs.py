@@ -132,8 +132,10 @@ class JobsV1(Tasks):
         answer = self._change("POST", "/compute/jobs/path", system, form, path=clean)
         return self._submitted(system, answer)
 
-    def _submit_text(self, system: str, script: bytes, fields: Mapping[str, str]) -> dict[str, Any]:
-        body = Multipart("script.sh", script, len(script), fields)
+    def _submit_text(
+        self, system: str, script: bytes, fields: Mapping[str, str], name: str = "script.sh"
+    ) -> dict[str, Any]:
+        body = Multipart(name, script, len(script), fields)
         return self._submitted(system, self._change("POST", "/compute/jobs/upload", system, body))
 
     def _submitted(self, system: str, answer: Answer) -> dict[str, Any]:
