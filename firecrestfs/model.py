@@ -148,7 +148,8 @@ class Features:
     hold any text, not only absolute paths inside the roots. `archives`: compress and extract
     exist, `compressions` are those that extract takes, `packings` those that compress makes,
     `patterns`: it can choose members. `job_options`: submissions take a name, a partition, output
-    files and a working directory. `forbidden`: characters, and sequences of them, that no path may hold.
+    files and a working directory. `forbidden`: characters, and sequences of them, that no path
+    may hold.
     """
 
     version: str = "2"

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,14 +35,18 @@ class MountRecord:
 
 def mounted_types() -> dict[str, str]:
     """Return the file system type of each mountpoint (the topmost, where several are stacked)."""
-    found = {}
+    return {path: kind for path, kind, _ in _mounts()}
+
+
+def _mounts() -> Iterator[tuple[str, str, str]]:
+    """Yield mountpoint, type and options of each mount."""
     # Only a newline ends a line: names may hold whatever else splitlines() splits at.
     text = Path("/proc/self/mountinfo").read_bytes().decode("utf-8", "surrogateescape")
     for line in text.split("\n"):
         before, separator, after = line.partition(" - ")
         if separator:
-            found[_unescaped(before.split(" ")[4])] = after.split(" ")[0]
-    return found
+            kind, _, options = (after + "  ").split(" ")[:3]
+            yield _unescaped(before.split(" ")[4]), kind, options
 
 
 def resolved(path: str) -> str:
@@ -58,8 +63,15 @@ def resolved(path: str) -> str:
 
 
 def ours() -> list[str]:
-    """Return the mountpoints of our mounts."""
-    return sorted(path for path, kind in mounted_types().items() if kind == FUSE_TYPE)
+    """Return the mountpoints of this user's mounts."""
+    user = f"user_id={os.getuid()}"
+    return sorted(
+        {
+            path
+            for path, kind, options in _mounts()
+            if kind == FUSE_TYPE and user in options.split(",")
+        }
+    )
 
 
 def mount_of(path: str) -> str:
@@ -74,8 +86,9 @@ def mount_of(path: str) -> str:
 def the_mount() -> str:
     """Return the only mountpoint of ours. Raises `OSError` where there is none, or a choice."""
     found = ours()
-    if len(found) == 1:
-        return found[0]
+    recorded = [each for each in found if _record_path(each).exists()]
+    if len(recorded) == 1 or len(found) == 1:
+        return (recorded or found)[0]
     if not found:
         raise os_error(errno.EINVAL, None, "nothing is mounted; see firecrestfs mount --help")
     raise os_error(errno.EINVAL, None, f"which mount? There are: {', '.join(found)}")

@@ -22,6 +22,9 @@ from .vfs.flights import Flights
 from .vfs.namespace import Namespace
 from .vfs.remote import RemoteFilesystem
 
+#: After so many failures in vain `sync` says so; the stores are tried on.
+_TRIES = 3
+
 
 @dataclass
 class Mount:
@@ -156,17 +159,21 @@ class Controls:
         verb, _, path = line.partition(" ")
         if verb != "sync":
             raise os_error(errno.EINVAL, "ctl", f"unknown command: {verb}")
+        mount = self._wired()
+        mount.client.renew_credentials()
         failed: dict[str, str] = {}
-        for name, files in self._wired().files().items():
+        for name, files in mount.files().items():
             prefix = f"/{name}"
             if is_below(prefix, path or "/"):
-                failed |= _failures(name, files.stores.flush("/", None, interrupted))
+                failed |= _failures(name, self._flush(files, "/"))
                 files.sweep()
             elif is_below(path, prefix):
-                failed |= _failures(
-                    name, files.stores.flush(path[len(prefix) :], None, interrupted)
-                )
+                failed |= _failures(name, self._flush(files, path[len(prefix) :]))
         return as_json({"failed": failed})
+
+    @staticmethod
+    def _flush(files: RemoteFilesystem, path: str) -> dict[str, OSError | None]:
+        return files.stores.flush(path, None, interrupted, patience=_TRIES)
 
 
 def _failures(system: str, failed: dict[str, OSError | None]) -> dict[str, str]:

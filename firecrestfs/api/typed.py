@@ -349,6 +349,12 @@ class TypedClient(Reader):
             self.systems()
         return self._client.session.server_date()
 
+    def renew_credentials(self) -> None:
+        """Try credentials again that were refused: the user says that something has changed."""
+        renew = getattr(self._client.session.tokens, "renew", None)
+        if renew is not None:
+            renew()
+
     def drop_connections(self) -> None:
         """Close all connections: after a suspend they are dead."""
         self._client.session.drop_connections()

@@ -127,10 +127,12 @@ class WriteBack:
         keys: Iterable[str] | None = None,
         timeout_s: float | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        patience: int | None = None,
     ) -> dict[str, OSError | None]:
         """Store *keys* (None: all) now. Return those that did not land, with what is known why.
 
-        Waits until each has landed or is parked, the time is over or *interrupted* says so.
+        Waits until each has landed, is parked or has failed *patience* times (they are tried on
+        after that), the time is over or *interrupted* says so.
         """
         end = None if timeout_s is None else self._clock() + timeout_s
         with self._condition:
@@ -139,7 +141,9 @@ class WriteBack:
                 entry = self._entries[key]
                 entry.due, entry.parked, entry.tries = self._clock(), False, 0
             self._condition.notify_all()
-            while self._unsettled_locked(wanted) and not interrupted() and not self._stopping:
+            while self._unsettled_locked(wanted, patience) and not (
+                interrupted() or self._stopping
+            ):
                 if end is not None and self._clock() >= end:
                     break
                 self._condition.wait(0.2)
@@ -176,9 +180,12 @@ class WriteBack:
             for thread in self._threads:
                 thread.start()
 
-    def _unsettled_locked(self, keys: set[str]) -> bool:
+    def _unsettled_locked(self, keys: set[str], patience: int | None) -> bool:
         entries = [self._entries[key] for key in keys if key in self._entries]
-        return any(not entry.parked or entry.in_flight for entry in entries)
+        return any(
+            each.in_flight or not (each.parked or (patience and each.tries >= patience))
+            for each in entries
+        )
 
     def _work(self) -> None:
         while True:

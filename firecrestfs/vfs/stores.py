@@ -177,8 +177,11 @@ class Stores:
         path: str = "/",
         timeout_s: float | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        patience: int | None = None,
     ) -> dict[str, OSError | None]:
         """Store everything at and below *path*, open files included, as it is now.
+
+        With *patience*, what failed so often is reported although it is tried on.
 
         Returns the paths that did not land, with the reason where one is known.
         """
@@ -187,7 +190,7 @@ class Stores:
             if differs(file) or file.state is State.STORING:
                 self._queue.add(file.ident)
                 idents.append(file.ident)
-        failed = self._queue.flush(idents, timeout_s, interrupted)
+        failed = self._queue.flush(idents, timeout_s, interrupted, patience)
         return {self._overlay.path_of(ident): exc for ident, exc in failed.items()}
 
     def pending(self) -> list[tuple[str, Pending]]:

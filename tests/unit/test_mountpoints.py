@@ -24,7 +24,8 @@ def mountinfo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mountinfo:
 
     def set_mounts(*mounts: tuple[str, str]) -> None:
         lines = [
-            f"{number} 1 0:{number} / {path} rw,nosuid shared:{number} - {kind} source rw\n"
+            f"{number} 1 0:{number} / {path} rw,nosuid shared:{number} - {kind} source "
+            f"rw,user_id={os.getuid()},group_id=0\n"
             for number, (path, kind) in enumerate(mounts, 30)
         ]
         fake.write_bytes("".join(lines).encode("utf-8", "surrogateescape"))
@@ -219,3 +220,11 @@ def test_a_failed_start_shows_the_latest_lines_of_its_log(tmp_path: Path) -> Non
     assert "old" not in shown
     assert "new 8" in shown
     assert str(log) in shown
+
+
+def test_mounts_of_other_users_are_not_ours(mountinfo: Mountinfo, tmp_path: Path) -> None:
+    mountinfo(("/a", FUSE_TYPE))
+    fake = tmp_path / "mountinfo"
+    fake.write_text(fake.read_text().replace(f"user_id={os.getuid()},", "user_id=4711,"))
+    assert mountpoints.ours() == []
+    assert mountpoints.mounted_types() == {"/a": FUSE_TYPE}
