@@ -245,6 +245,11 @@ class Response:
     method: str = ""
     endpoint: str = ""
 
+    @property
+    def body(self) -> str:
+        """The same as `text`."""
+        return self.text
+
     def json(self) -> Any:
         """Return the body parsed as JSON. Raises `ValueError` where it isn't JSON."""
         return json.loads(self.text)

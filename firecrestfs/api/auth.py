@@ -168,7 +168,8 @@ def _again(exc: FirecrestException) -> FirecrestException:
 class ClientCredentialsAuth(CachedToken):
     """OAuth2 client credentials: the way FirecREST's users get tokens.
 
-    *client_auth_method* is `client_secret_post` or `client_secret_basic`. A secret that the token
+    *client_auth_method* is `client_secret_post` or `client_secret_basic`; *min_token_validity* is
+    there for scripts that name it: tokens are renewed in time anyway. A secret that the token
     server rejected isn't sent again before `renew()`.
     """
 
@@ -177,6 +178,7 @@ class ClientCredentialsAuth(CachedToken):
         client_id: str,
         client_secret: str,
         token_uri: str,
+        min_token_validity: int = 10,
         client_auth_method: str = "client_secret_post",
         scope: str | None = None,
         *,

@@ -9,18 +9,20 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from ..errors import FirecrestException
 from . import shapes
-from .auth import TokenSource, bearer_of
+from .auth import TokenSource
 from .decode import limits_of, pick
 from .faults import Unauthorized, refusal
 from .jobcalls import JobCalls
 from .names import checked_path
+from .objects import ObjectStore
 from .session import ApiSession, Request
-from .tokens import user_of
+from .statuscalls import StatusCalls
+from .storagecalls import StorageCalls
 from .v1 import ServerV1
 from .v2 import ServerV2
 
@@ -31,17 +33,19 @@ _PARAMETERS = "/status/parameters"
 Local = str | os.PathLike[str] | BinaryIO
 
 
-class Firecrest(JobCalls):
+class Firecrest(StatusCalls, JobCalls, StorageCalls):
     """A FirecREST server. Thread-safe; every method may raise `FirecrestException`.
 
     *authorization* is anything with `get_access_token()`. *interrupted*, *deadline_s* and the other
-    keywords are `ApiSession`'s.
+    keywords are `ApiSession`'s; *sa_role* is there for scripts that name it.
     """
 
     def __init__(
         self,
         firecrest_url: str,
         authorization: TokenSource,
+        verify: bool | str | None = None,
+        sa_role: str = "firecrest-sa",
         *,
         api_version: str | None = None,
         deadline_s: float = 90.0,
@@ -49,8 +53,8 @@ class Firecrest(JobCalls):
         max_requests: int = 6,
         interrupted: Callable[[], bool] | None = None,
         allow_http: bool = False,
-        verify: bool | str = True,
     ) -> None:
+        checked = True if verify is None else verify
         self.session = ApiSession(
             firecrest_url,
             authorization,
@@ -59,13 +63,30 @@ class Firecrest(JobCalls):
             max_requests=max_requests,
             interrupted=interrupted,
             allow_http=allow_http,
-            verify=verify,
+            verify=checked,
         )
+        self.objects = ObjectStore(interrupted=interrupted, allow_http=allow_http, verify=checked)
         self._lock = threading.Lock()  # guards _server
         self._server: Server | None = None
         self._told: Any = None  # what v1's parameters were when we probed
         self._limits: dict[str, int] = {}
+        self._version = ""
+        self.set_api_version(api_version or "")
+
+    def set_api_version(self, api_version: str) -> None:
+        """Say which version the server speaks (`1.16.0`, `2`), before anything is asked."""
         self._version = str(api_version or "").strip().lstrip("v")[:1]
+
+    @property
+    def timeout(self) -> float:
+        """How many seconds one call may take, waits and repeats included; can be set."""
+        return self.session.deadline_s
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        """Set it, for all later calls."""
+        self.session.deadline_s = float(seconds)
+        self.session.read_timeout_s = min(self.session.read_timeout_s, float(seconds))
 
     def server(self) -> Server:
         """Return the server's endpoints; asks once which version it speaks."""
@@ -118,80 +139,6 @@ class Firecrest(JobCalls):
             self._told = pick(body, "out")
         two = pick(body, "healthcheckRuns") is not None or pick(body, "systems") is not None
         return "2" if two else "1" if pick(body, "out") is not None else ""
-
-    # -- status -------------------------------------------------------------------------------
-
-    def all_systems(self) -> list[dict[str, Any]]:
-        """Return the systems: `system`, `status`, `description`, and the server's own fields."""
-        return [shapes.system(raw) for raw in self.server().systems()]
-
-    def system(self, system_name: str) -> dict[str, Any]:
-        """Return one element of `all_systems`. Raises ENODEV for an unknown name."""
-        for found in self.all_systems():
-            if found["system"] == system_name.lower():
-                return found
-        raise refusal(errno.ENODEV, f"the server offers no system {system_name}", kind="system")
-
-    def filesystems(self, system_name: str | None = None) -> dict[str, list[dict[str, Any]]]:
-        """Return the file systems by system: `name`, `path`, `status`, `description`."""
-        systems = [self.system(system_name)] if system_name else self.all_systems()
-        return {
-            found["system"]: [shapes.disk(raw) for raw in shapes.disks(found)] for found in systems
-        }
-
-    def parameters(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the limits and settings that scripts look up: lists of `name`, `value`, `unit`."""
-        server = self.server()
-        if isinstance(server, ServerV1):
-            return server.parameters()
-        systems = server.systems()
-        limit = min((shapes.max_ops(raw) for raw in systems), default=5 * 1024 * 1024)
-        disks = [{"system": raw["name"], "mounted": shapes.mounted(raw)} for raw in systems]
-        return {
-            "utilities": [
-                {"name": "UTILITIES_MAX_FILE_SIZE", "unit": "MB", "value": f"{limit / 2**20:g}"}
-            ],
-            "storage": [{"name": "FILESYSTEMS", "unit": "", "value": disks}],
-        }
-
-    def whoami(self, system_name: str | None = None) -> str | None:
-        """Return the user's name on the system; without one, what the token says, or None."""
-        if system_name is None:
-            return user_of(bearer_of(self.session.tokens))
-        return str(pick(self.server().userinfo(system_name).get("user"), "name", ""))
-
-    def groups(self, system_name: str) -> dict[str, Any]:
-        """Return `user`, `group` and `groups`, each with `id` and `name`."""
-        found = self.server().userinfo(system_name)
-        return {key: found.get(key) for key in ("user", "group", "groups")}
-
-    def userinfo(self, system_name: str) -> dict[str, Any]:
-        """Return what `groups` does and the user's `accounts`."""
-        return self.server().userinfo(system_name)
-
-    def nodes(self, system_name: str, nodes: Iterable[str] | None = None) -> list[dict[str, Any]]:
-        """Return the nodes, all or those named."""
-        found = [shapes.renamed(raw, shapes.NODE) for raw in self.server().nodes(system_name)]
-        return shapes.only(found, "NodeName", nodes)
-
-    def partitions(
-        self, system_name: str, partitions: Iterable[str] | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the partitions, all or those named."""
-        found = [
-            shapes.renamed(raw, shapes.PARTITION) for raw in self.server().partitions(system_name)
-        ]
-        return shapes.only(found, "PartitionName", partitions)
-
-    def reservations(
-        self, system_name: str, reservations: Iterable[str] | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the reservations, all or those named."""
-        found = [
-            shapes.renamed(raw, shapes.RESERVATION)
-            for raw in self.server().reservations(system_name)
-        ]
-        return shapes.only(found, "ReservationName", reservations)
 
     # -- files --------------------------------------------------------------------------------
 

@@ -5,19 +5,26 @@
 The rows are in `fault_table`.
 
     FirecrestException
-     ├ NotFound             also FileNotFoundError
-     │  └ JobNotFound
-     ├ Exists               also FileExistsError
-     ├ PermissionRefused    also PermissionError
-     │  └ Unauthorized      the token, not the file
-     ├ NotADirectory        also NotADirectoryError
-     ├ IsADirectory         also IsADirectoryError
-     ├ TooLarge             more than one direct request may carry
-     ├ SystemUnknown        the server knows no such cluster
-     ├ RateLimited          asked to come back later
-     ├ TimedOut             also TimeoutError
-     ├ Unreachable          no answer from FirecREST or from the cluster behind it
-     └ Inexact              the answer can't be proven to be the bytes that were asked for
+     ├ Refused                the cluster says no to the path, the user or the system
+     │  ├ NotFound            also FileNotFoundError
+     │  │  └ JobNotFound
+     │  ├ PermissionRefused   also PermissionError
+     │  ├ NotADirectory       also NotADirectoryError
+     │  ├ IsADirectory        also IsADirectoryError
+     │  ├ SystemUnknown       the server knows no such cluster
+     │  └ TimedOut            also TimeoutError
+     ├ Exists                 also FileExistsError
+     ├ Unauthorized           the token, not the file; also PermissionError
+     ├ TooLarge               more than one direct request may carry
+     ├ RateLimited            asked to come back later
+     ├ Unreachable            no answer from FirecREST or from the cluster behind it
+     ├ BadAnswer              an answer that isn't FirecREST's
+     ├ Unsupported            this version of FirecREST has no such thing
+     ├ StorageDownloadException, StorageUploadException
+     │                        a staged transfer failed
+     └ Inexact                the answer can't be proven to be the bytes that were asked for
+
+At the end are the names that pyFirecREST has for the same things.
 """
 
 from __future__ import annotations
@@ -35,7 +42,11 @@ from . import fault_table
 from .fault_tools import Verdict
 
 
-class NotFound(FirecrestException, FileNotFoundError):
+class Refused(FirecrestException):
+    """The cluster refused, for a reason that has to do with the path, the user or the system."""
+
+
+class NotFound(Refused, FileNotFoundError):
     """The cluster says that the path isn't there (ENOENT)."""
 
 
@@ -47,19 +58,19 @@ class Exists(FirecrestException, FileExistsError):
     """The path is there already (EEXIST)."""
 
 
-class PermissionRefused(FirecrestException, PermissionError):
+class PermissionRefused(Refused, PermissionError):
     """The cluster or the server forbids it (EACCES, EPERM)."""
 
 
-class Unauthorized(PermissionRefused):
+class Unauthorized(FirecrestException, PermissionError):
     """No valid access token; goes away when the user logs in again (EACCES)."""
 
 
-class NotADirectory(FirecrestException, NotADirectoryError):
+class NotADirectory(Refused, NotADirectoryError):
     """A part of the path is no directory (ENOTDIR)."""
 
 
-class IsADirectory(FirecrestException, IsADirectoryError):
+class IsADirectory(Refused, IsADirectoryError):
     """The path is a directory (EISDIR)."""
 
 
@@ -67,7 +78,7 @@ class TooLarge(FirecrestException):
     """One direct request can't carry that much (EFBIG)."""
 
 
-class SystemUnknown(FirecrestException):
+class SystemUnknown(Refused):
     """The server offers no system of that name (ENODEV)."""
 
 
@@ -77,12 +88,28 @@ class RateLimited(FirecrestException):
     retry_after: float = 0.0
 
 
-class TimedOut(FirecrestException, TimeoutError):
+class TimedOut(Refused, TimeoutError):
     """No answer in time (ETIMEDOUT); what changes something may have happened."""
 
 
 class Unreachable(FirecrestException, ConnectionError):
     """FirecREST, or the cluster behind it, can't be reached (EHOSTUNREACH and friends)."""
+
+
+class BadAnswer(FirecrestException):
+    """What came back isn't what FirecREST answers (EBADMSG)."""
+
+
+class Unsupported(FirecrestException):
+    """FirecREST has no such thing in this version (EOPNOTSUPP)."""
+
+
+class StorageDownloadException(FirecrestException):
+    """A file could not be staged for download (EIO)."""
+
+
+class StorageUploadException(FirecrestException):
+    """A staged file did not arrive on the cluster (EIO)."""
 
 
 class Inexact(FirecrestException):
@@ -101,6 +128,8 @@ _CLASSES: dict[int, type[FirecrestException]] = {
     errno.EISDIR: IsADirectory,
     errno.EFBIG: TooLarge,
     errno.ETIMEDOUT: TimedOut,
+    errno.EBADMSG: BadAnswer,
+    errno.EOPNOTSUPP: Unsupported,
     errno.EHOSTUNREACH: Unreachable,
     errno.EHOSTDOWN: Unreachable,
     errno.ECONNRESET: Unreachable,
@@ -224,3 +253,14 @@ def _seconds(value: str, now: float) -> float | None:
         return email.utils.parsedate_to_datetime(value).timestamp() - now
     except (TypeError, ValueError, IndexError):
         return None
+
+
+# -- pyFirecREST's names -----------------------------------------------------------------------
+
+HeaderException = Refused
+UnauthorizedException = Unauthorized
+ClientsCredentialsException = Unauthorized
+UnexpectedStatusException = BadAnswer
+NoJSONException = BadAnswer
+PollingIterException = TimedOut
+NotImplementedOnAPIversion = Unsupported

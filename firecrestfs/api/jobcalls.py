@@ -15,6 +15,7 @@ from .decode import job_of, pick, system_of
 from .names import checked_path, parent_and_name
 from .submission import job_body
 from .v1 import ServerV1
+from .v1_plain import paged
 from .v2 import ServerV2
 
 
@@ -51,9 +52,11 @@ class JobCalls:
         given = (script_str, script_local_path, script_remote_path)
         if sum(source is not None for source in given) != 1:
             raise ValueError("give exactly one script: as text, as a local or as a remote path")
+        if isinstance(self.server(), ServerV1) and script_remote_path is None and not working_dir:
+            # In a directory that the server makes, under the script's own name.
+            return self._submit_plain(system_name, script_str, script_local_path, account, env_vars)
         if script_local_path is not None:
-            with open(script_local_path, encoding="utf-8", newline="") as file:
-                script_str = file.read()
+            script_str = _text_of(script_local_path)
         body = job_body(
             script=script_str,
             script_path=script_remote_path,
@@ -61,7 +64,26 @@ class JobCalls:
             account=account,
             env=env_vars,
         )
-        return self._submitted(system_name, self.server().submit(system_name, body))
+        told = self.server().submit(system_name, body)
+        return self._submitted(system_name, told, script_remote_path or "")
+
+    def _submit_plain(
+        self,
+        system: str,
+        text: str | None,
+        path: str | os.PathLike[str] | None,
+        account: str | None,
+        env: Mapping[str, str] | None,
+    ) -> dict[str, Any]:
+        server = self.server()
+        assert isinstance(server, ServerV1)
+        name = "script.batch" if path is None else os.path.basename(os.fspath(path))
+        script = text if path is None else _text_of(path)
+        body = job_body(
+            script=script, script_path=None, working_directory=None, account=account, env=env
+        )
+        told = server.plain_submit(system, body["script"].encode(), name, body)
+        return _plain(told)
 
     def _work_dir(self, system_name: str, script_path: str | None) -> str | None:
         if script_path is not None:
@@ -76,13 +98,16 @@ class JobCalls:
                 return f"{found[0].path}/{user}" if found else f"/{user}"
         return f"/{user}"
 
-    def _submitted(self, system_name: str, told: dict[str, Any]) -> dict[str, Any]:
+    def _submitted(self, system_name: str, told: dict[str, Any], job_file: str) -> dict[str, Any]:
+        if isinstance(self.server(), ServerV1):
+            return _plain(told)
         job_id = str(pick(told, "jobId"))
         try:
             found = self.server().job_metadata(system_name, job_id)
         except FirecrestException:
             found = []
-        return {**told, **shapes.submitted(system_name, job_id, found[-1] if found else {})}
+        metadata = found[-1] if found else {}
+        return {**told, **shapes.submitted(system_name, job_id, metadata, job_file)}
 
     def poll(
         self,
@@ -97,6 +122,12 @@ class JobCalls:
 
         *start_time* and *end_time* (`YYYY-MM-DD`, local) limit when a job started. Pages from 0.
         """
+        server = self.server()
+        if isinstance(server, ServerV1):
+            query = _listed(jobs) | paged(page_size, page_number)
+            query |= {"starttime": start_time} if start_time else {}
+            query |= {"endtime": end_time} if end_time else {}
+            return server.plain_acct(system_name, query)
         decoded = map(job_of, self._raw_jobs(system_name, jobs))
         found = [shapes.accounted(job) for job in decoded if _within(job, start_time, end_time)]
         return shapes.page(found, page_size, page_number)
@@ -109,6 +140,10 @@ class JobCalls:
         page_number: int | None = None,
     ) -> list[dict[str, str]]:
         """Return the jobs that haven't ended, all or those named. Pages from 0."""
+        server = self.server()
+        if isinstance(server, ServerV1):
+            query = _listed(jobs) | paged(page_size, page_number)
+            return server.plain_queue(system_name, query)
         decoded = map(job_of, self._raw_jobs(system_name, jobs))
         found = [shapes.accounted(job) for job in decoded if not job.ended]
         return shapes.page(found, page_size, page_number)
@@ -122,8 +157,25 @@ class JobCalls:
 
     def cancel(self, system_name: str, job_id: str | int) -> str:
         """Cancel a job; return a line that says so."""
-        self.server().cancel(system_name, str(job_id))
+        server = self.server()
+        if isinstance(server, ServerV1):
+            return server.plain_cancel(system_name, str(job_id))
+        server.cancel(system_name, str(job_id))
         return f"scancel: Terminating job {job_id}"
+
+
+def _text_of(path: str | os.PathLike[str]) -> str:
+    with open(path, encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def _plain(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what v1 told of a submission, without our own name for the job's id."""
+    return {key: value for key, value in told.items() if key != "jobId"}
+
+
+def _listed(jobs: Sequence[str | int] | None) -> dict[str, str]:
+    return {"jobs": ",".join(str(job) for job in jobs)} if jobs else {}
 
 
 def _within(job: Job, start_time: str | None, end_time: str | None) -> bool:

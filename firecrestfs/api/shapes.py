@@ -43,6 +43,8 @@ def entry(raw: dict[str, Any]) -> dict[str, Any]:
     """Return an entry of a listing."""
     entry = renamed(raw, _ENTRY)
     entry["link_target"] = entry.get("link_target") or ""
+    entry.pop("exactName", None)
+    entry.pop("epoch", None)
     return entry
 
 
@@ -64,6 +66,22 @@ def system(raw: dict[str, Any]) -> dict[str, Any]:
         "status": status,
         "description": problem or "System ready",
     }
+
+
+def services(systems: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the elements of `all_services`: each kind of health check, over all *systems*."""
+    found: dict[str, dict[str, Any]] = {}
+    for raw in systems:
+        for item in pick(raw, "servicesHealth", []) or []:
+            name, healthy = str(pick(item, "serviceType", "")), pick(item, "healthy") is not False
+            known = found.setdefault(name, _service(name, "available", "service ready"))
+            if not healthy:
+                known |= _service(name, "not available", str(pick(item, "message", "")))
+    return list(found.values())
+
+
+def _service(name: str, status: str, description: str) -> dict[str, Any]:
+    return {"service": name, "status": status, "description": description}
 
 
 def disks(raw: dict[str, Any]) -> list[dict[str, Any]]:
@@ -97,11 +115,19 @@ def max_ops(raw: dict[str, Any]) -> int:
     return system_of(raw).limits.upload
 
 
-def submitted(system_name: str, job_id: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a submission; *metadata* is empty while the scheduler knows none."""
+def submitted(
+    system_name: str, job_id: str, metadata: dict[str, Any], job_file: str = ""
+) -> dict[str, Any]:
+    """Return the result of a submission; *metadata* is empty while the scheduler knows none.
+
+    *job_file* is the script's path on the cluster; v2 keeps none of a script that was sent.
+    """
     told = "Job info returned successfully" if metadata else "Not available"
     return {
         "jobid": job_id,
+        "job_data_err": "",
+        "job_data_out": "",
+        "job_file": job_file,
         "result": "Job submitted",
         "system": system_name,
         "job_file_out": pick(metadata, "standardOutput", "Not available"),
@@ -124,6 +150,7 @@ def accounted(job: Job) -> dict[str, str]:
         "start_time": _time(job.start),
         "termination_time": _time(job.end),
         "elapsed_time": _duration(job.elapsed),
+        "cpu_time": _duration(job.elapsed),
         "time": _duration(job.elapsed),
         "time_left": _duration(None if job.limit is None else job.limit - (job.elapsed or 0)),
     }

@@ -221,12 +221,15 @@ class JobsV1(Tasks):
 
     def cancel(self, system: str, job_id: str) -> None:
         """Cancel a job. Raises EALREADY for one that has ended."""
+        self._cancelled(system, job_id)
+
+    def _cancelled(self, system: str, job_id: str) -> Any:
         wanted = _job_id(job_id)
         endpoint = f"/compute/jobs/{wanted}"
         answer = self._change(
             "DELETE", "/compute/jobs/{id}", system, {}, endpoint=endpoint, again=True
         )
-        self._outcome(answer, mutating=True)
+        return self._outcome(answer, mutating=True)
 
     # -- the machine --------------------------------------------------------------------------
 

@@ -78,6 +78,10 @@ class PlainV1(JobsV1):
         """`GET /compute/jobs`: jobs as the queue shows them."""
         return _dicts(self._told("/compute/jobs", system, query))
 
+    def plain_cancel(self, system: str, job_id: str) -> str:
+        """`DELETE /compute/jobs/{id}`: return scancel's words."""
+        return str(self._cancelled(system, job_id) or "")
+
     def plain_described(
         self, system: str, what: str, names: Iterable[str] | None
     ) -> list[dict[str, Any]]:

@@ -146,7 +146,7 @@ def test_the_cause_is_found_where_the_tool_puts_it(stderr: str, code: int) -> No
         ),
         (500, "(\"'NoneType' object\",)", FirecrestException, errno.EIO, True),
         (500, "404: No nodes found", faults.NotFound, errno.ENOENT, False),
-        (501, "Scheduler can't handle this request", FirecrestException, errno.EOPNOTSUPP, False),
+        (501, "Scheduler can't handle this request", faults.Unsupported, errno.EOPNOTSUPP, False),
         (
             503,
             "The ssh service for the requested system (s) is unhealthy.",

@@ -1,0 +1,321 @@
+"""Staged transfers as each version has them, in one vocabulary: v1's codes.
+
+A stage is what the cluster's side of one transfer looks like. v1 keeps it in a task; on v2 it is
+a batch job and what the object store and the files show, and the codes are made of that:
+
+    111  the links are there              112  sent and put together; the job has yet to see it
+    114  the job has ended, file proven   115  it has ended without the file
+    116  the job waits or runs            117  it has ended, the object is whole
+                                          118  it has ended without the object
+"""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlencode
+
+from ..errors import FirecrestException
+from .decode import pick
+from .faults import NotFound, TimedOut, refusal
+from .multipart import File
+from .objects import ObjectStore, Progress
+from .transferjobs import TransferJob, read_log, remove_logs, state_of
+from .v1 import ServerV1
+from .v2 import ServerV2
+
+
+class Look(NamedTuple):
+    """How a transfer stands: a code as text, and what belongs to it (may hold links)."""
+
+    status: str
+    data: Any
+
+
+class Stage(Protocol):
+    """The cluster's side of one transfer."""
+
+    task_id: str
+
+    def look(self) -> Look:
+        """Return how it stands: one or a few requests."""
+        ...
+
+    def give_up(self) -> None:
+        """Have the server forget it, as far as it can."""
+        ...
+
+
+class UploadStage(Stage, Protocol):
+    """The cluster's side of an upload."""
+
+    def send(
+        self,
+        store: ObjectStore,
+        message: Mapping[str, Any],
+        source: File,
+        size: int,
+        timeout: float | None,
+        progress: Progress | None,
+    ) -> None:
+        """Send *size* bytes of *source* to where *message* (of code 111) says."""
+        ...
+
+
+class TaskV1:
+    """A transfer by API v1: the task knows everything."""
+
+    def __init__(self, server: ServerV1, task_id: str) -> None:
+        self._server = server
+        self.task_id = task_id
+
+    def look(self) -> Look:
+        """Return the task's code and data."""
+        task = self._server.task(self.task_id)
+        return Look(str(task.get("status", "")), task.get("data"))
+
+    def give_up(self) -> None:
+        """Invalidate the link; some servers keep the object nevertheless."""
+        self._server.invalidate(self.task_id)
+
+    def send(
+        self,
+        store: ObjectStore,
+        message: Mapping[str, Any],
+        source: File,
+        size: int,
+        timeout: float | None,
+        progress: Progress | None,
+    ) -> None:
+        """Send the form, or the bare bytes to stores of the older kind. May be done again."""
+        told = message.get("parameters") or {}
+        url = str(told.get("url", ""))
+        if told.get("method") == "PUT":
+            query = urlencode(told.get("params") or {})
+            url += ("&" if "?" in url else "?") + query if query else ""
+            store.put(url, source, size, timeout=timeout, progress=progress)
+            return
+        fields = {str(key): str(value) for key, value in (told.get("data") or {}).items()}
+        name = str(told.get("files", "")).rpartition("/")[2] or "upload.bin"
+        store.post(url, fields, name, source, size, timeout=timeout, progress=progress)
+
+
+class DownloadV2:
+    """A download by API v2: a job fills the object behind a link that is known from the start."""
+
+    def __init__(
+        self, server: ServerV2, store: ObjectStore, system: str, path: str, account: str | None
+    ) -> None:
+        self._server, self._store = server, store
+        self._size = _size_of(server, system, path)
+        self._shown = {"source": path, "system_name": system}
+        directives: dict[str, Any] = {"transferMethod": "s3"}
+        body = {"sourcePath": path, "transferDirectives": directives}
+        body |= {"account": account} if account else {}
+        told = server.transfer(system, "download", body)
+        self._job = TransferJob.of(system, told)
+        self._url = str(pick(pick(told, "transferDirectives", {}), "downloadUrl", ""))
+        self.task_id = self._job.job_id
+
+    def look(self) -> Look:
+        """Return 116 until the job has ended, then 117 where the object is whole, else 118."""
+        job = state_of(self._server, self._job)
+        if job is None or not job.ended:
+            return Look("116", dict(self._shown))
+        found = self._verdict()
+        remove_logs(self._server, self._job)
+        return found
+
+    def _verdict(self) -> Look:
+        try:
+            size = self._store.size(self._url)
+        except FirecrestException as exc:
+            if exc.transient:
+                raise
+            words = read_log(self._server, self._job, self._job.error_log).strip()
+            return Look("118", {"error": words or str(exc.strerror), **self._shown})
+        now = _size_of(self._server, self._job.system, self._shown["source"])
+        if size not in (self._size, now):
+            text = f"{size} of {now} bytes were staged"
+            return Look("118", {"error": text, **self._shown})
+        return Look("117", {**self._shown, "url": self._url})
+
+    def give_up(self) -> None:
+        """End the job. The server has nothing to remove the object with; it expires."""
+        cancel(self._server, self._job)
+
+
+class NothingV2:
+    """A download of an empty file: v2's jobs can't stage one, and there is nothing to stage."""
+
+    task_id = ""
+
+    def __init__(self, system: str, path: str) -> None:
+        self._shown = {"source": path, "system_name": system}
+
+    def look(self) -> Look:
+        """Return 117, with no link."""
+        return Look("117", {**self._shown, "url": ""})
+
+    def give_up(self) -> None:
+        """Do nothing."""
+
+
+class UploadV2:
+    """An upload by API v2: parts, an end to them, and a job that looks for the object."""
+
+    def __init__(
+        self,
+        server: ServerV2,
+        system: str,
+        path: str,
+        local: str,
+        size: int,
+        account: str | None,
+    ) -> None:
+        self._server, self._path, self._size = server, path, size
+        self._shown = {"source": local, "system_name": system, "target": path}
+        directives: dict[str, Any] = {"transferMethod": "s3", "fileSize": size}
+        body = {"sourcePath": path, "transferDirectives": directives}
+        body |= {"account": account} if account else {}
+        told = server.transfer(system, "upload", body)
+        self._job = TransferJob.of(system, told)
+        self._links = _links_of(told)
+        self.task_id = self._job.job_id
+        self._message = _message(self._links, local, size)
+        self._sent = False
+
+    def look(self) -> Look:
+        """Return 111, 112 once everything has been sent, 114 once the job has ended."""
+        job = state_of(self._server, self._job)
+        if job is not None and job.ended:
+            words = read_log(self._server, self._job, self._job.error_log).strip()
+            remove_logs(self._server, self._job)
+            return Look("114", {**self._shown, **({"error": words} if words else {})})
+        status = "112" if self._sent else "111"
+        return Look(status, {**self._shown, "status": status, "msg": self._message})
+
+    def send(
+        self,
+        store: ObjectStore,
+        message: Mapping[str, Any],
+        source: File,
+        size: int,
+        timeout: float | None,
+        progress: Progress | None,
+    ) -> None:
+        """Send all parts and put them together."""
+        if size != self._size:
+            text = f"the local file has {size} bytes now; {self._size} were announced"
+            raise refusal(errno.ESTALE, text, self._path)
+        parts, whole, part_size = self._links
+        etags = store.send_parts(parts, source, size, part_size, timeout=timeout, progress=progress)
+        store.complete(whole, etags, timeout=timeout)
+        self._sent = True
+
+    def give_up(self) -> None:
+        """End the job, which would look for the object for a day."""
+        cancel(self._server, self._job)
+
+
+class EmptyV2:
+    """An upload of an empty file by API v2, which announces no parts for one: done directly."""
+
+    task_id = ""
+
+    def __init__(self, server: ServerV2, system: str, path: str, local: str) -> None:
+        self._server, self._system, self._path = server, system, path
+        self._shown = {"source": local, "system_name": system, "target": path}
+        self._sent = False
+
+    def look(self) -> Look:
+        """Return 111, and 114 once it has been sent."""
+        if self._sent:
+            return Look("114", dict(self._shown))
+        message = {"command": "", "parameters": {}}
+        return Look("111", {**self._shown, "status": "111", "msg": message})
+
+    def send(
+        self,
+        store: ObjectStore,
+        message: Mapping[str, Any],
+        source: File,
+        size: int,
+        timeout: float | None,
+        progress: Progress | None,
+    ) -> None:
+        """Make the file empty; the server takes its time limit for that."""
+        with suppress(TimedOut):
+            self._server.empty(self._system, self._path)
+        self._sent = True
+
+    def give_up(self) -> None:
+        """Do nothing."""
+
+
+class _Links(NamedTuple):
+    parts: Sequence[str]
+    whole: str
+    part_size: int
+
+
+def _links_of(told: Mapping[str, Any]) -> _Links:
+    raw = pick(told, "transferDirectives", {})
+    parts = [str(url) for url in pick(raw, "partsUploadUrls", []) or []]
+    whole, size = str(pick(raw, "completeUploadUrl", "")), pick(raw, "maxPartSize", 0)
+    if not parts or not whole or not size:
+        raise refusal(errno.EBADMSG, "the server told no links for the upload", ambiguous=True)
+    return _Links(parts, whole, int(size))
+
+
+def _message(links: _Links, local: str, size: int) -> dict[str, Any]:
+    """Return what v1 calls `msg`: a command for a terminal, and what it is made of."""
+    parameters = {
+        "method": "PUT",
+        "url": links.parts[0],
+        "urls": list(links.parts),
+        "complete_url": links.whole,
+        "part_size": links.part_size,
+        "files": local,
+        "headers": {},
+        "data": {},
+        "json": {},
+        "params": {},
+    }
+    return {"command": _command(links, local, size), "parameters": parameters}
+
+
+def _command(links: _Links, local: str, size: int) -> str:
+    """Return one command that sends all parts with curl and puts them together."""
+    curl, name = "curl -fsS -H 'Content-Type:'", shlex.quote(local)
+    lines, xml = ["set -e -o pipefail"], ""
+    for number, url in enumerate(links.parts, 1):
+        start = (number - 1) * links.part_size
+        length = min(links.part_size, size - start)
+        lines.append(
+            f"e{number}=$(tail -c +{start + 1} {name} | head -c {length} | {curl} -X PUT"
+            f" --data-binary @- -o /dev/null -D - {shlex.quote(url)}"
+            " | tr -d '\\r' | sed -n 's/^[Ee][Tt][Aa][Gg]: *//p')"
+        )
+        xml += f"<Part><PartNumber>{number}</PartNumber><ETag>$e{number}</ETag></Part>"
+    whole = f'"<CompleteMultipartUpload>{xml}</CompleteMultipartUpload>"'
+    lines.append(f"{curl} -X POST --data-binary {whole} {shlex.quote(links.whole)}")
+    return "bash -c " + shlex.quote("\n".join(lines))
+
+
+def cancel(server: ServerV2, job: TransferJob) -> None:
+    """End *job* if it hasn't ended, and remove its logs."""
+    with suppress(NotFound):
+        try:
+            server.cancel(job.system, job.job_id)
+        except FirecrestException as exc:
+            if exc.errno != errno.EALREADY:
+                raise
+    remove_logs(server, job)
+
+
+def _size_of(server: ServerV2, system: str, path: str) -> int:
+    return int(server.stat(system, path, dereference=True).get("size", 0))
