@@ -213,9 +213,9 @@ class Firecrest(StatusCalls, JobCalls, StorageCalls):
         return target_path
 
     def symlink(self, system_name: str, target_path: str, link_path: str) -> str:
-        """Create the link *link_path* to *target_path*; return the link's path."""
+        """Create the link *link_path* to *target_path*; return the latter."""
         self.server().symlink(system_name, target_path, link_path)
-        return link_path
+        return target_path
 
     def chmod(self, system_name: str, target_path: str, mode: str) -> None:
         """Change permissions: octal digits or what the tool takes."""
@@ -229,21 +229,6 @@ class Firecrest(StatusCalls, JobCalls, StorageCalls):
             # The server runs `chown OWNER:`, which would set the owner's login group as well.
             group = str(self.stat(system_name, target_path, dereference=True)["gid"])
         self.server().chown(system_name, target_path, owner or "", group or "")
-
-    def compress(
-        self, system_name: str, source_path: str, target_path: str, dereference: bool = False
-    ) -> str:
-        """Make the gzip archive *target_path* of *source_path*; return its path."""
-        self.server().compress(system_name, source_path, target_path, dereference=dereference)
-        return target_path
-
-    def extract(
-        self, system_name: str, source_path: str, target_path: str, extension: str = "auto"
-    ) -> str:
-        """Unpack the archive *source_path* into a directory; return its path."""
-        compression = shapes.compression_of(source_path if extension == "auto" else extension)
-        self.server().extract(system_name, source_path, target_path, compression=compression)
-        return target_path
 
     def simple_delete(self, system_name: str, target_path: str) -> None:
         """Delete a file, or a directory with everything in it."""

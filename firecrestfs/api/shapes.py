@@ -81,7 +81,8 @@ def services(systems: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _service(name: str, status: str, description: str) -> dict[str, Any]:
-    return {"service": name, "status": status, "description": description}
+    code = 200 if status == "available" else 503
+    return {"service": name, "status": status, "status_code": code, "description": description}
 
 
 def disks(raw: dict[str, Any]) -> list[dict[str, Any]]:

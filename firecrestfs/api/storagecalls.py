@@ -8,12 +8,12 @@ from typing import Any
 
 from . import shapes
 from .external import ExternalDownload, ExternalUpload, Landing, Local, size_and_name
-from .faults import NotFound, refusal
+from .faults import NotFound, TimedOut, refusal
 from .names import checked_path
 from .objects import ObjectStore
 from .session import ApiSession
 from .stages import DownloadV2, EmptyV2, NothingV2, Stage, TaskV1, UploadStage, UploadV2
-from .transferjobs import TransferJob, checked_for_job, run
+from .transferjobs import TransferJob, await_end, checked_for_job, fault_of, read_log, run
 from .v1 import ServerV1
 from .v1_http import FORBIDDEN
 from .v2 import ServerV2
@@ -105,6 +105,70 @@ class StorageCalls:
         body |= {"account": account} if account else {}
         job = TransferJob.of(system, server.transfer(system, operation, body))
         run(server, job, self.session.patience(timeout), source, proven)
+
+    # -- archives -----------------------------------------------------------------------------
+
+    def compress(
+        self,
+        system_name: str,
+        source_path: str,
+        target_path: str,
+        dereference: bool = False,
+        fail_on_timeout: bool = True,
+    ) -> str:
+        """Make the gzip archive *target_path* of *source_path*; return its path.
+
+        What takes longer than the server's time limit for commands fails with ETIMEDOUT, or, if
+        not *fail_on_timeout*, is done by a batch job, which is waited for.
+        """
+        server = self.server()
+        try:
+            server.compress(system_name, source_path, target_path, dereference=dereference)
+        except TimedOut:
+            if fail_on_timeout:
+                raise
+            options = {"dereference": dereference}
+            self._by_job(system_name, "compress", source_path, target_path, options)
+        return target_path
+
+    def extract(
+        self,
+        system_name: str,
+        source_path: str,
+        target_path: str,
+        extension: str = "auto",
+        fail_on_timeout: bool = True,
+    ) -> str:
+        """Unpack the archive *source_path* into a directory; return its path. See `compress`."""
+        compression = shapes.compression_of(source_path if extension == "auto" else extension)
+        try:
+            self.server().extract(system_name, source_path, target_path, compression=compression)
+        except TimedOut:
+            if fail_on_timeout:
+                raise
+            options = {"extension": extension}
+            self._by_job(system_name, "extract", source_path, target_path, options)
+        return target_path
+
+    def _by_job(
+        self, system: str, operation: str, source: str, target: str, options: dict[str, Any]
+    ) -> None:
+        """Do it by a job. Raises what its log of errors tells, ETIMEDOUT after an hour."""
+        server, call = self.server(), self.session.patience(_HOUR)
+
+        def proven() -> bool:
+            return bool(server.stat(system, target))
+
+        told = self._submit_job(system, operation, source, target, options)
+        logs = str(told.get("job_file_out", "")), str(told.get("job_file_err", ""))
+        job = TransferJob(str(told.get("system", system)), str(told["jobid"]), *logs)
+        if isinstance(server, ServerV2):
+            run(server, job, call, source, proven)
+            return
+        await_end(server, job, call)
+        words = read_log(server, job, job.error_log)
+        if words.strip() or not proven():
+            raise fault_of(words, job, source)
 
     # -- jobs that nobody waits for -----------------------------------------------------------
 

@@ -19,6 +19,7 @@ from .decode import job_of, pick
 from .fault_tools import of_stderr, quote
 from .faults import JobNotFound, NotFound, TimedOut, refusal
 from .names import checked_path
+from .v1 import ServerV1
 from .v2 import ServerV2
 from .wire import Call
 
@@ -66,7 +67,7 @@ def checked_for_job(path: str) -> str:
     return clean
 
 
-def state_of(server: ServerV2, job: TransferJob) -> Job | None:
+def state_of(server: ServerV1 | ServerV2, job: TransferJob) -> Job | None:
     """Return the job as it is now, or None while nobody knows it. One request."""
     try:
         found = server.job(job.system, job.job_id)
@@ -75,7 +76,7 @@ def state_of(server: ServerV2, job: TransferJob) -> Job | None:
     return job_of(found[-1]) if found else None
 
 
-def await_end(server: ServerV2, job: TransferJob, call: Call) -> Job:
+def await_end(server: ServerV1 | ServerV2, job: TransferJob, call: Call) -> Job:
     """Return the job once it has ended. Raises as `Call.check` does; ENOENT for an unknown one."""
     pause, unknown = _FIRST, 0.0
     while True:
@@ -97,7 +98,9 @@ def _sleep(call: Call, pause: float, job: TransferJob) -> None:
         raise TimedOut(errno.ETIMEDOUT, text, transient=True, ambiguous=True) from None
 
 
-def read_log(server: ServerV2, job: TransferJob, path: str, *, patience: float = 0.0) -> str:
+def read_log(
+    server: ServerV1 | ServerV2, job: TransferJob, path: str, *, patience: float = 0.0
+) -> str:
     """Return a log, without links; "" where it isn't there, for which *patience* seconds wait."""
     call = Call(patience)
     while path:
@@ -133,10 +136,12 @@ def run(
 
     *path* is what an error names.
     """
-    ended = await_end(server, job, call)
+    await_end(server, job, call)
     try:
         said = read_log(server, job, job.output_log, patience=_FLUSH)
-        fault = None if _DONE.search(said) else _fault(server, job, ended, path)
+        fault = None
+        if not _DONE.search(said):
+            fault = fault_of(read_log(server, job, job.error_log), job, path)
         if fault is not None and fault.errno != errno.EIO:
             raise fault
         if proven():
@@ -148,13 +153,13 @@ def run(
         remove_logs(server, job)
 
 
-def _fault(server: ServerV2, job: TransferJob, ended: Job, path: str) -> FirecrestException:
-    words = read_log(server, job, job.error_log)
+def fault_of(words: str, job: TransferJob, path: str) -> FirecrestException:
+    """Return the exception that the *words* of a job's log of errors are, about *path*."""
     evidence = (Response(200, {}, words, "GET", "the job's error log"),) if words else ()
     verdict = of_stderr(words.partition("Unable to")[0])
     if verdict is None:
         shown = f": {quote(words)}" if words else ""
-        text = f"job {job.job_id} ended as {ended.state} without success{shown}"
+        text = f"job {job.job_id} ended without success{shown}"
         return refusal(errno.EIO, text, path, responses=evidence, ambiguous=True)
     return refusal(
         verdict.code,

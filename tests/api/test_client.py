@@ -258,7 +258,7 @@ def test_modes_and_links(client: Firecrest, home: Home) -> None:
     client.chown(S, f"{path}/f", group="proj1")
     client.chown(S, f"{path}/f", owner="demo")
     assert {entry["group"] for entry in client.list_files(S, path)} == {"proj1"}
-    assert client.symlink(S, f"{path}/f", f"{path}/l") == f"{path}/l"
+    assert client.symlink(S, f"{path}/f", f"{path}/l") == f"{path}/f"
     assert (local / "l").is_symlink()
 
 
