@@ -100,8 +100,9 @@ def _server_checks(config: Config) -> list[Check]:
     def systems() -> str:
         found = client.systems()
         troubled = [f"{each.name}: {each.problem}" for each in found if each.problem]
-        names = ", ".join(each.name for each in found)
-        return f"{names}" + (f" ({'; '.join(troubled)})" if troubled else "")
+        if troubled:
+            raise OSError(5, "; ".join(troubled))
+        return ", ".join(each.name for each in found)
 
     return [
         _check("server reachable, token accepted", systems),

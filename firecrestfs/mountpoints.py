@@ -65,12 +65,9 @@ def resolved(path: str) -> str:
 def ours() -> list[str]:
     """Return the mountpoints of this user's mounts."""
     user = f"user_id={os.getuid()}"
+    topmost = {path: (kind, options.split(",")) for path, kind, options in _mounts()}
     return sorted(
-        {
-            path
-            for path, kind, options in _mounts()
-            if kind == FUSE_TYPE and user in options.split(",")
-        }
+        path for path, (kind, options) in topmost.items() if kind == FUSE_TYPE and user in options
     )
 
 

@@ -62,10 +62,7 @@ class Mount:
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(_failures(name, files.stores.flush("/", rest, stop)))
-            try:
-                files.sweep()
-            except OSError as exc:
-                failed[f"/{name}"] = f"an archive of ours is left behind: {exc.strerror}"
+            failed |= _swept(name, files)
         return failed
 
     def pending(self) -> list[dict[str, Any]]:
@@ -165,15 +162,24 @@ class Controls:
         for name, files in mount.files().items():
             prefix = f"/{name}"
             if is_below(prefix, path or "/"):
-                failed |= _failures(name, self._flush(files, "/"))
-                files.sweep()
+                failed |= self._sync(name, files, "/")
             elif is_below(path, prefix):
-                failed |= _failures(name, self._flush(files, path[len(prefix) :]))
+                failed |= self._sync(name, files, path[len(prefix) :])
         return as_json({"failed": failed})
 
     @staticmethod
-    def _flush(files: RemoteFilesystem, path: str) -> dict[str, OSError | None]:
-        return files.stores.flush(path, None, interrupted, patience=_TRIES)
+    def _sync(system: str, files: RemoteFilesystem, path: str) -> dict[str, str]:
+        stores = files.stores.flush(path, None, interrupted, patience=_TRIES)
+        return _failures(system, stores) | _swept(system, files)
+
+
+def _swept(system: str, files: RemoteFilesystem) -> dict[str, str]:
+    """Remove what is left to be removed; return what could not be, with the reason."""
+    try:
+        files.sweep()
+    except OSError as exc:
+        return {f"/{system}{exc.filename or ''}": f"left behind: {exc.strerror}"}
+    return {}
 
 
 def _failures(system: str, failed: dict[str, OSError | None]) -> dict[str, str]:

@@ -82,7 +82,7 @@ def parent_and_name(path: str) -> tuple[str, str]:
 # -- what ls makes of unusual names --------------------------------------------------------------
 
 _LETTERS = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13}
-_ESCAPE = re.compile(r"\\(?:([0-3][0-7]{2})|([abtnvfr])|([\\\"' ?]))")
+_ESCAPE = re.compile(r"\\(?:([0-3][0-7]{2})|([abtnvfr])|([\\\"' ?:]))")
 #: What the server leaves of an escape: it undoes `\"` and `\\`.
 _LEFT_OVER = re.compile(r"\\(?:[0-3][0-7]{2}|[abtnvfr])")
 

@@ -126,7 +126,7 @@ class _Lister:
             self._complain(words, exc)
             self._status = max(self._status, 1 if above else 2)
             return
-        header = escape(path, self._locale, specials='\\"').rstrip("/") + "/"
+        header = escape(path, self._locale, specials='\\":').rstrip("/") + "/"
         entries = [entry for _, _, entry in found]
         self._add(path, entries, header.removeprefix(top or header))
         if self._options.recursive:

@@ -20,6 +20,7 @@ from firecrestfs.transfer.bundle import Member
 
 from . import guard, links
 from .overlay import differs
+from .removals import Removals
 from .view import RemoteParts, RemoteView
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class RemoteNames:
         self._stores = parts.stores
         self._system = parts.tree.system.name
         self._mountpoint = mountpoint
+        self.removals = Removals(parts)
 
     # -- removing ------------------------------------------------------------------------------
 
@@ -77,8 +79,8 @@ class RemoteNames:
         if any(differs(file) for _, file in self._overlay.files_below(path)):
             raise os_error(errno.ENOTEMPTY, path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
-        for origin, gone in self._overlay.take_gone_below(path):
-            self._remove_gone(origin, gone)
+        for origin in self._overlay.gone_below(path):
+            self.removals.remove(origin)
         self._remove(path, Kind.DIRECTORY)
         self._view.litter.remove_below(path)
 
@@ -148,6 +150,7 @@ class RemoteNames:
             return
         self._tree.require_sendable(old, new)
         guard.refuse_housekeeping(split(new)[1], new)
+        self.removals.wait_for(new)
         parent_of_old, _ = self._view.parent_of(old), self._view.parent_of(new)
         attr = self._view.getattr(old)
         self._identity.require_removable(old, parent_of_old, attr)
@@ -284,19 +287,7 @@ class RemoteNames:
             self._stores.settle(file)
 
     def _end_orphan(self, hidden: str) -> None:
-        file, origin, gone = self._overlay.end_orphan(hidden)
+        file, origin = self._overlay.end_orphan(hidden)
         self._drop(file)
-        if gone is not None:
-            self._remove_gone(origin, gone)
-
-    def _remove_gone(self, path: str, gone: Attr) -> None:
-        """Remove on the cluster what was unlinked here, if it is still the same file."""
-        try:
-            now = self._parts.flights.commit(lambda: self._client.stat(self._system, path))
-        except FileNotFoundError:
-            return
-        if self._parts.engine.is_same_version(path, gone, now):
-            self._remove(path, now.kind)
-        else:
-            log.warning("%s changed on the cluster after it was removed here: kept", path)
-            self._tree.forget(path)
+        if origin:
+            self.removals.remove_or_retry(origin)

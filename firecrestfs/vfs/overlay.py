@@ -47,6 +47,10 @@ class Overlay:
         """Return the path of the local copy *ident*; empty where it has none any more."""
         return self._paths.get(ident, "")
 
+    def gone(self, path: str) -> Attr | None:
+        """Return the remote file that is still at *path* although it was unlinked here."""
+        return self._gone.get(path)
+
     def is_gone(self, path: str) -> bool:
         """Tell whether *path* was unlinked here but not yet on the cluster."""
         return path in self._gone
@@ -123,23 +127,20 @@ class Overlay:
                     self._gone[path] = file.base
             return file
 
-    def end_orphan(self, hidden: str) -> tuple[CachedFile | None, str, Attr | None]:
-        """Drop *hidden*: return its copy, its old path, and the remote file to remove there."""
+    def end_orphan(self, hidden: str) -> tuple[CachedFile | None, str]:
+        """Drop *hidden*: return its copy and the path that it was unlinked at."""
         with self._lock:
-            file = self._detach_locked(hidden)
-            origin = self._origins.pop(hidden, "")
-            return file, origin, self._gone.pop(origin, None)
+            return self._detach_locked(hidden), self._origins.pop(hidden, "")
 
     def take_gone(self, path: str) -> Attr | None:
         """Return, once, the remote file that is still at *path* although it was unlinked here."""
         with self._lock:
             return self._gone.pop(path, None)
 
-    def take_gone_below(self, path: str) -> list[tuple[str, Attr]]:
-        """As `take_gone`, for everything below *path*."""
+    def gone_below(self, path: str) -> list[str]:
+        """Return what was unlinked here below *path* and is still on the cluster."""
         with self._lock:
-            paths = [each for each in self._gone if is_below(each, path)]
-            return [(each, self._gone.pop(each)) for each in paths]
+            return [each for each in self._gone if is_below(each, path)]
 
     # -- times ---------------------------------------------------------------------------------
 

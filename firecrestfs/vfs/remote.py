@@ -67,7 +67,8 @@ class RemoteFilesystem(Filesystem):
         self._tree.refresh(path)
 
     def sweep(self) -> None:
-        """Remove archives of ours that could not be removed before."""
+        """Remove what could not be removed before: unlinked files, archives of ours."""
+        self._names.removals.retry()
         self._parts.bundler.sweep()
 
     # -- opening -------------------------------------------------------------------------------
@@ -114,6 +115,7 @@ class RemoteFilesystem(Filesystem):
         mode &= 0o7777
         if guard.is_litter(split(path)[1]):
             return self._view.litter.create(path, self._view.new_attr(path, mode), flags)
+        self._names.removals.wait_for(path)
         if not flags & os.O_EXCL and self._view.attr_or_none(path) is not None:
             return self.open(path, flags)
         self._view.require_creatable(path)

@@ -50,7 +50,7 @@ class Stores:
         self._journal = journal
         self._engine = engine
         self._flights = flights
-        self._report = report
+        self.report = report  # tells the user of a path and what is wrong with it
         self._queue = WriteBack(
             self._store, self._directory_of, boottime, delay_s, on_parked=self._parked
         )
@@ -137,12 +137,12 @@ class Stores:
         if not record.closed:
             where = self._content.set_aside(record.ident, name)
             self._journal.forget(record.ident)
-            self._report(record.path, f"was being written when the mount died: kept as {where}")
+            self.report(record.path, f"was being written when the mount died: kept as {where}")
             return
         file = self._content.recover(record.ident, record.base or attr)
         if file is None:
             self._journal.forget(record.ident)
-            self._report(record.path, "its bytes are gone from the state directory")
+            self.report(record.path, "its bytes are gone from the state directory")
             return
         file.recover(record.base, record.mode, record.exact_mode, record.mtime_ns)
         self._overlay.attach(record.path, file)
@@ -247,7 +247,7 @@ class Stores:
         self, path: str, file: CachedFile, snapshot: Snapshot, result: Attr | OSError
     ) -> OSError | None:
         if isinstance(result, ConflictError):
-            self._report(path, str(result.strerror))
+            self.report(path, str(result.strerror))
             self._tree.forget(path)
             # The local copy is the conflict copy from now on: who still writes it writes that.
             self._overlay.move(path, result.landed_as)
@@ -264,7 +264,7 @@ class Stores:
 
     def _parked(self, ident: str, exc: OSError) -> None:
         path = self._overlay.path_of(ident)
-        self._report(
+        self.report(
             path, f"not stored: {exc.strerror}; the bytes are kept here, `firecrestfs sync` retries"
         )
 

@@ -6,11 +6,13 @@ was told of them. A person who looks into two directories of her home is no walk
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cachetools import TTLCache
 
 from firecrestfs.cache.metadata import boottime, join, split
+from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind
 
 #: After so many of the first subdirectories, each listed within so many seconds, it is a walk.
@@ -60,12 +62,21 @@ def _are_first(names: frozenset[str], siblings: Mapping[str, Attr]) -> bool:
 
 
 def by_directory(top: str, entries: Iterable[DirEntry]) -> dict[str, list[DirEntry]]:
-    """Sort a recursive listing of *top* into its directories, the empty ones included."""
+    """Sort a recursive listing of *top* into its directories, the empty ones included.
+
+    Raises EBADMSG where something lies in a directory that isn't listed itself: its name was
+    misread, and the real one would look empty.
+    """
+    listed = {top}
     tables: dict[str, list[DirEntry]] = {top: []}
     for entry in entries:
         path = join(top, entry.name)
         directory, name = split(path)
         tables.setdefault(directory, []).append(DirEntry(name, entry.attr))
         if entry.attr.kind is Kind.DIRECTORY:
+            listed.add(path)
             tables.setdefault(path, [])
+    strange = tables.keys() - listed
+    if strange:
+        raise os_error(errno.EBADMSG, min(strange), "a recursive listing that can't be trusted")
     return tables

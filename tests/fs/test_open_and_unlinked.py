@@ -115,3 +115,28 @@ def test_two_handles(fs: Driver, there: Path, stored: bool) -> None:
     fs.close(second)
     fs.land()
     assert gone(there)
+
+
+def test_a_removal_that_fails_is_made_good(fs: Driver, there: Path, server: Server) -> None:
+    (there / "f").write_bytes(b"content")
+    fd = fs.open("f")
+    fs.unlink("f")
+    server.faults([{"kind": "status", "match": "ops/rm", "status": 503, "body": "no", "count": -1}])
+    fs.close(fd)
+    assert not wait_for(lambda: fs.exists("f"), 0.5)
+    assert (there / "f").exists()
+    assert "f" not in fs.listdir()
+    server.faults([])
+    assert fs.sync() == {}
+    assert gone(there)
+
+
+def test_a_name_is_free_at_once(fs: Driver, there: Path) -> None:
+    (there / "f").write_bytes(b"old")
+    fd = fs.open("f")
+    fs.unlink("f")
+    fs.close(fd)
+    fs.close(fs.open("f", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    fs.write_file("f", b"new")
+    fs.land()
+    assert (there / "f").read_bytes() == b"new"

@@ -180,7 +180,9 @@ from firecrestfs.cache.journal import FileRecord, Journal
 journal = Journal(Path(sys.argv[1]))
 for number in range(20):
     journal.record(
-        FileRecord(f"i{number}", "daint", f"/{number}/\\udcff", number % 2 == 0, 0o640, True, 7, None)
+        FileRecord(
+            f"i{number}", "daint", f"/{number}/\\udcff", number % 2 == 0, 0o640, True, 7, None
+        )
     )
 journal.forget("i3")
 print("written", flush=True)

@@ -101,8 +101,10 @@ def test_an_open_file_that_is_unlinked_is_gone_here_and_still_there(
     assert overlay.is_gone("/d/x")
     assert overlay.file("/d/x") is None
     assert overlay.remote_path(file.ident) == "/d/x"
-    assert overlay.end_orphan("/d/.fuse_hidden1") == (file, "/d/x", file.base)
-    assert not overlay.is_gone("/d/x")
+    assert overlay.end_orphan("/d/.fuse_hidden1") == (file, "/d/x")
+    # It is the cluster's until the cluster has removed it: until then nobody shall see it.
+    assert overlay.gone("/d/x") == file.base
+    assert overlay.is_gone("/d/x")
 
 
 def test_what_never_was_there_is_not_gone_there(overlay: Overlay, content: ContentCache) -> None:
@@ -110,7 +112,7 @@ def test_what_never_was_there_is_not_gone_there(overlay: Overlay, content: Conte
     overlay.attach("/x", file)
     overlay.orphan("/x", "/.fuse_hidden1")
     assert not overlay.is_gone("/x")
-    assert overlay.end_orphan("/.fuse_hidden1") == (file, "/x", None)
+    assert overlay.end_orphan("/.fuse_hidden1") == (file, "/x")
 
 
 def test_a_new_file_of_that_name_goes_over_the_one_that_is_gone(
@@ -121,15 +123,14 @@ def test_a_new_file_of_that_name_goes_over_the_one_that_is_gone(
     overlay.orphan("/x", "/.fuse_hidden1")
     assert overlay.attach("/x", dirty(content)) == old.base
     assert not overlay.is_gone("/x")
-    assert overlay.end_orphan("/.fuse_hidden1") == (old, "/x", None)
+    assert overlay.end_orphan("/.fuse_hidden1") == (old, "/x")
 
 
 def test_what_is_gone_is_taken_once(overlay: Overlay, content: ContentCache) -> None:
     for path in ("/d/x", "/d/e/y", "/dz"):
         overlay.attach(path, clean(content))
         overlay.orphan(path, f"/.fuse_hidden-{path.replace('/', '-')}")
-    assert sorted(path for path, _ in overlay.take_gone_below("/d")) == ["/d/e/y", "/d/x"]
-    assert overlay.take_gone_below("/d") == []
+    assert sorted(overlay.gone_below("/d")) == ["/d/e/y", "/d/x"]
     assert overlay.take_gone("/dz") is not None
     assert overlay.take_gone("/dz") is None
 

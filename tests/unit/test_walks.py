@@ -210,3 +210,10 @@ def test_a_tree_that_takes_too_long_is_walked_directory_by_directory(
     alone, trees = listings(emulator)
     assert trees == 1
     assert alone == 11
+
+
+def test_a_listing_that_was_misread_is_not_believed() -> None:
+    directory = make_attr(0, kind=Kind.DIRECTORY)
+    misread = [DirEntry("a:b", directory), DirEntry("a\\:b/f", make_attr(1))]
+    with pytest.raises(OSError, match="can't be trusted"):
+        by_directory("/top", misread)
