@@ -128,6 +128,7 @@ _CLASSES: dict[int, type[FirecrestException]] = {
     errno.EISDIR: IsADirectory,
     errno.EFBIG: TooLarge,
     errno.ETIMEDOUT: TimedOut,
+    errno.ENODEV: SystemUnknown,
     errno.EBADMSG: BadAnswer,
     errno.EOPNOTSUPP: Unsupported,
     errno.EHOSTUNREACH: Unreachable,

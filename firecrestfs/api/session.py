@@ -243,7 +243,11 @@ class ApiSession:
         invalidate = getattr(self.tokens, "invalidate", None)
         if invalidate is not None:
             invalidate(refused)
-        token = bearer_of(self.tokens)
+        try:
+            token = bearer_of(self.tokens)
+        except FirecrestException as exc:
+            exc.responses = exc.responses or why.responses
+            raise
         if token == refused:
             raise why
         return token
