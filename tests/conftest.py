@@ -22,7 +22,7 @@ import pytest
 pytest.register_assert_rewrite("tests.fs.drivers", "tests.harness")
 
 from .fs.drivers import Driver  # noqa: E402
-from .fs.sites import WITH_KERNEL, WITHOUT_KERNEL, Site, Sites  # noqa: E402
+from .fs.sites import WITH_KERNEL, WITHOUT_KERNEL, Site, Sites, is_not_for_v1  # noqa: E402
 from .harness import Server, local_home, wait_for  # noqa: E402
 
 logging.getLogger("cheroot").setLevel(logging.ERROR)
@@ -42,6 +42,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the bodies that aren't for API v1: `NOT_ON_V1` says why."""
+    left_out = [item for item in items if is_not_for_v1(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture(scope="session")
 def umask() -> Iterator[None]:
     """Make modes the same wherever the tests run."""
@@ -58,9 +65,9 @@ def sites(tmp_path_factory: pytest.TempPathFactory, umask: None) -> Iterator[Sit
     sites.close()
 
 
-@pytest.fixture(scope="session", params=[WITHOUT_KERNEL, *WITH_KERNEL])
+@pytest.fixture(scope="session", params=[*WITHOUT_KERNEL, *WITH_KERNEL])
 def kind(request: pytest.FixtureRequest) -> str:
-    """The driver: vfs, mfusepy or fuse."""
+    """The driver: vfs, v1, mfusepy or fuse."""
     return str(request.param)
 
 

@@ -64,8 +64,8 @@ def local_scratch(server: Server) -> Path:
 class EmulatorThreads:
     """An emulator in this process."""
 
-    def __init__(self, root: Path) -> None:
-        self._emulator = Emulator(root, systems=SYSTEMS, settings=SETTINGS)
+    def __init__(self, root: Path, api: str = "v2") -> None:
+        self._emulator = Emulator(root, systems=SYSTEMS, settings=SETTINGS, api=api)
         self.info: dict[str, Any] = {}
 
     def __enter__(self) -> EmulatorThreads:

@@ -15,8 +15,8 @@ import pytest
 from ..harness import SYSTEMS, EmulatorProcess, EmulatorThreads, Mounted, Server
 from .drivers import Driver, KernelDriver, VfsDriver, build_in_process
 
-#: The drivers: no kernel; mfusepy on libfuse 3; fusepy on libfuse 2.
-WITHOUT_KERNEL = pytest.param("vfs")
+#: The drivers: no kernel, on API v2 and on v1; mfusepy on libfuse 3; fusepy on libfuse 2.
+WITHOUT_KERNEL = [pytest.param("vfs"), pytest.param("v1")]
 WITH_KERNEL = [
     pytest.param("mfusepy", marks=pytest.mark.fuse),
     pytest.param("fuse", marks=pytest.mark.fuse),
@@ -57,9 +57,12 @@ class Sites:
         """Return the server for mounts of *kind*."""
         if kind not in self._servers:
             root = self._directory / f"clusters-{kind}"
-            self._servers[kind] = self._stack.enter_context(
-                EmulatorThreads(root) if kind == "vfs" else EmulatorProcess(root, systems=SYSTEMS)
-            )
+            server: EmulatorThreads | EmulatorProcess
+            if kind in ("vfs", "v1"):
+                server = EmulatorThreads(root, api="v1" if kind == "v1" else "v2")
+            else:
+                server = EmulatorProcess(root, systems=SYSTEMS)
+            self._servers[kind] = self._stack.enter_context(server)
         return self._servers[kind]
 
     def site(self, kind: str, **settings: Any) -> Site:
@@ -76,7 +79,7 @@ class Sites:
 
 @contextlib.contextmanager
 def _open(kind: str, server: Server, home: Path, settings: dict[str, Any]) -> Iterator[Site]:
-    if kind == "vfs":
+    if kind in ("vfs", "v1"):
         mount = build_in_process(server, home, **settings)
         try:
             yield Site(server, VfsDriver(mount))
@@ -88,3 +91,39 @@ def _open(kind: str, server: Server, home: Path, settings: dict[str, Any]) -> It
     options = [f"{name}={value}" for name, value in settings.items()]
     with Mounted(server, home, binding=kind, options=options) as mounted:
         yield Site(server, KernelDriver(mounted.path), mounted)
+
+
+#: Bodies that aren't for API v1, by the reason. What they are about has tests of its own for v1
+#: in `tests/api`.
+NOT_ON_V1 = {
+    "they count requests by the names of v2's endpoints": (
+        "test_ls_l test_stat_of_one_file_answers_for_its_siblings test_cat_after_ls "
+        "test_storing_one_file test_a_save_of_vim test_appending_again_and_again_is_stored_once "
+        "test_a_script_is_submitted_once test_removing_a_script_forgets_it "
+        "test_a_script_under_a_temporary_name_waits_for_its_final_one "
+        "test_several_readers_cause_one_download test_empty_files "
+        "test_a_save_by_way_of_a_temporary_file_is_one_upload"
+    ),
+    "they make v2's endpoints fail": (
+        "test_a_refusal_by_the_cluster_itself test_a_refusal_by_the_scheduler_is_told "
+        "test_where_linking_is_refused_nothing_is_lost "
+        "test_wherever_a_rename_fails_nothing_is_lost test_a_write_during_the_store_lands_too "
+        "test_making_names_on_a_full_disk test_a_command_that_takes_too_long "
+        "test_a_removal_that_fails_is_made_good test_a_store_whose_answer_got_lost_is_no_conflict"
+    ),
+    "v1 refuses paths with such characters": (
+        "test_a_name_made_here test_a_name_of_the_cluster test_a_directory_of_this_name "
+        "test_odd_names_beside_each_other_are_told_apart test_many_odd_names_at_once"
+    ),
+    "v1 renames directories, and its limit counts the whole form": (
+        "test_kinds test_random_operations test_the_largest_file_that_can_be_stored"
+    ),
+}
+
+
+def is_not_for_v1(item: pytest.Item) -> bool:
+    """Tell whether *item* is a body that can't run on API v1."""
+    named = {name for names in NOT_ON_V1.values() for name in names.split()}
+    callspec = getattr(item, "callspec", None)
+    on_v1 = callspec is not None and callspec.params.get("kind") == "v1"
+    return on_v1 and getattr(item, "originalname", "") in named
