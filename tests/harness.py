@@ -123,6 +123,7 @@ class EmulatorProcess:
         settings: Mapping[str, object] = SETTINGS,
         port: int = 0,
         steady: bool = False,
+        api: str = "v2",
     ) -> None:
         """With *systems*, clusters of those names; `serve` itself has but one.
 
@@ -131,7 +132,7 @@ class EmulatorProcess:
         program = ["-m", "firecrestfs.emulator"] if systems else ["-m", "firecrestfs", "serve"]
         program = ["-c", _STEADY] if steady else program
         self._command = [sys.executable, *program, "--json", "--root", str(root)]
-        self._command += ["--port", str(port)]
+        self._command += ["--port", str(port), "--api", api]
         for name, value in settings.items():
             self._command += ["--set", f"{name}={value}"]
         for name in systems:
