@@ -282,9 +282,12 @@ class RemoteNames:
             # Who has it open shall be able to read it to the end.
             with suppress(OSError):
                 self._stores.complete(file)
+        if file is not None:
+            # What a store that is running now leaves on the cluster is to be removed later, too.
+            self._stores.settle(file)
         file = self._overlay.orphan(path, hidden)
         if file is not None:
-            self._stores.settle(file)
+            self._stores.unlinked(file)
 
     def _end_orphan(self, hidden: str) -> None:
         file, origin = self._overlay.end_orphan(hidden)

@@ -47,6 +47,11 @@ class Overlay:
         """Return the path of the local copy *ident*; empty where it has none any more."""
         return self._paths.get(ident, "")
 
+    def store_path(self, ident: str) -> str:
+        """Return where the copy *ident* is to be stored; empty where nowhere: it was unlinked."""
+        path = self._paths.get(ident, "")
+        return "" if path in self._origins else path
+
     def gone(self, path: str) -> Attr | None:
         """Return the remote file that is still at *path* although it was unlinked here."""
         return self._gone.get(path)

@@ -107,7 +107,7 @@ class Stores:
 
     def note(self, file: CachedFile, *, closed: bool) -> None:
         """Write down that *file* holds something to be stored; *closed*: and that it is whole."""
-        path = self._overlay.path_of(file.ident)
+        path = self._overlay.store_path(file.ident)
         if path and differs(file):
             system = self._tree.system.name
             self._journal.record(
@@ -125,6 +125,11 @@ class Stores:
             data = file.read(file.attr.size, 0)
             self._flights.commit(lambda: self._engine.remove_leftover(path, data))
             self._tree.forget(path)
+
+    def unlinked(self, file: CachedFile) -> None:
+        """Note that *file* lost its name while open: nothing of it is to be stored any more."""
+        self.settle(file)
+        self._journal.forget(file.ident)
 
     def discard(self, file: CachedFile) -> None:
         """Drop *file* and what was written down of it: nobody wants it any more."""
@@ -152,7 +157,7 @@ class Stores:
 
     def changed(self, file: CachedFile) -> None:
         """Store *file* after the settle delay; one that someone writes waits for its close."""
-        if not file.writers and differs(file):
+        if not file.writers and differs(file) and self._overlay.store_path(file.ident):
             self._queue.add(file.ident)
 
     def hold(self, file: CachedFile) -> None:
@@ -187,7 +192,8 @@ class Stores:
         """
         idents = []
         for _, file in self._overlay.files_below(path):
-            if differs(file) or file.state is State.STORING:
+            wanted = self._overlay.store_path(file.ident)
+            if wanted and (differs(file) or file.state is State.STORING):
                 self._queue.add(file.ident)
                 idents.append(file.ident)
         failed = self._queue.flush(idents, timeout_s, interrupted, patience)
@@ -227,7 +233,7 @@ class Stores:
         begun: list[tuple[CachedFile, Snapshot]] = []
         items: list[StoreItem] = []
         for ident in idents:
-            path = self._overlay.path_of(ident)
+            path = self._overlay.store_path(ident)
             file = self._overlay.file(path)
             try:
                 snapshot = file.begin_store() if file is not None else None

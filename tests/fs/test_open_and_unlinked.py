@@ -140,3 +140,19 @@ def test_a_name_is_free_at_once(fs: Driver, there: Path) -> None:
     fs.write_file("f", b"new")
     fs.land()
     assert (there / "f").read_bytes() == b"new"
+
+
+def test_what_has_no_name_is_never_stored(fs: Driver, there: Path, server: Server) -> None:
+    fs.listdir()
+    server.requests(reset=True)
+    fd = fs.open("tmp", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fs.write(fd, b"before")
+    fs.unlink("tmp")
+    fs.write(fd, b"after")
+    # It is open still: storing everything leaves it out.
+    assert fs.sync() == {}
+    assert fs.pending() == {}
+    assert fs.pread(fd, 100, 0) == b"beforeafter"
+    fs.close(fd)
+    assert server.requests() == []
+    assert os.listdir(there) == []
