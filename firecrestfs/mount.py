@@ -13,6 +13,7 @@ from types import ModuleType
 from .api import ClientCredentialsAuth, Firecrest, StaticToken, TokenCommand, TokenFile, TypedClient
 from .api.auth import TokenSource
 from .cache.content import ContentCache
+from .cache.database import Database
 from .cache.journal import FileRecord, Journal
 from .cache.metadata import MetadataCache, is_below
 from .config import Config
@@ -87,7 +88,8 @@ def build(
     flights = Flights(deadline_s=config.op_timeout, interrupted=interrupted)
     errors = ErrorLog()
     content = ContentCache(config.local_cache_dir, config.local_state_dir, config.cache_size)
-    journal = Journal(config.local_state_dir / "journal.sqlite")
+    database = Database(config.local_state_dir / "journal.sqlite")
+    journal = Journal(database)
     _set_strays_aside(content, journal, errors)
     connector = _Connector(config, client, flights, errors, content, journal, mountpoint)
     mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}

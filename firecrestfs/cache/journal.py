@@ -1,25 +1,14 @@
-"""Journal: durable records of what was changed here and has not landed (SQLite).
-
-A record is committed before the call that it belongs to returns, without an fsync: it survives the
-death of the process at once, and a power loss as soon as the system has written it out.
-"""
+"""Journal: durable records of what was changed here and has not landed."""
 
 from __future__ import annotations
 
-import errno
 import json
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, Kind, Source
 
-#: Raised with every change of the tables; a journal of a newer program is left alone.
-_VERSION = 1
+from .database import Database
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     ident TEXT PRIMARY KEY,     -- name of the local copy in the state directory
@@ -58,23 +47,11 @@ class FileRecord:
 
 
 class Journal:
-    """The records of one state directory. Thread-safe (a leaf lock over local disk I/O)."""
+    """What one state directory holds that has not landed. Thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make the journal. Raises EPROTO for one that a newer program wrote."""
-        self._path = str(path)
-        self._lock = threading.Lock()  # guards _db: one writer at a time
-        with self._named_errors():
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
-                raise os_error(
-                    errno.EPROTO, self._path, "written by a newer firecrestfs: use that, or update"
-                )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.make_tables(_SCHEMA)
 
     def record(self, record: FileRecord) -> None:
         """Write down *record* in place of an earlier one of the same copy."""
@@ -88,34 +65,21 @@ class Journal:
             None if record.mtime_ns is None else str(record.mtime_ns),
             None if record.base is None else json.dumps(_as_table(record.base)),
         )
-        with self._lock, self._named_errors():
-            self._db.execute(_UPSERT, row)
+        self._database.execute(_UPSERT, row)
 
     def forget(self, ident: str) -> None:
         """Drop the record of *ident*: it has landed, or is wanted no more."""
-        with self._lock, self._named_errors():
-            self._db.execute("DELETE FROM files WHERE ident = ?", (ident,))
+        self._database.execute("DELETE FROM files WHERE ident = ?", (ident,))
 
     def records(self) -> list[FileRecord]:
         """Return all records, in the order in which they were first made."""
-        with self._lock, self._named_errors():
-            rows = self._db.execute("SELECT * FROM files ORDER BY rowid").fetchall()
-        return [_record(*row) for row in rows]
+        return [
+            _record(*row) for row in self._database.execute("SELECT * FROM files ORDER BY rowid")
+        ]
 
     def close(self) -> None:
         """Close the database; nothing may be recorded after."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Let errors of SQLite leave as `OSError`s that name the file."""
-        try:
-            yield
-        except sqlite3.Error as exc:
-            full = "full" in str(exc)
-            code = errno.ENOSPC if full else errno.EIO
-            raise os_error(code, self._path, f"the journal can't be used: {exc}") from exc
+        self._database.close()
 
 
 def _record(

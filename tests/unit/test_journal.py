@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from firecrestfs.cache.database import Database
 from firecrestfs.cache.journal import FileRecord, Journal
 from firecrestfs.model import Kind, Source
 
@@ -47,14 +48,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
-    journal = Journal(path)
+    journal = Journal(Database(path))
     yield journal
     journal.close()
 
 
 def reopened(path: Path) -> list[FileRecord]:
     """Return what the next process finds."""
-    journal = Journal(path)
+    journal = Journal(Database(path))
     try:
         return journal.records()
     finally:
@@ -137,7 +138,7 @@ def test_a_journal_of_a_newer_program_is_left_alone(path: Path) -> None:
     other.close()
     before = path.read_bytes()
     with pytest.raises(OSError, match="newer") as info:
-        Journal(path)
+        Journal(Database(path))
     assert info.value.errno == errno.EPROTO
     assert info.value.filename == str(path)
     assert path.read_bytes() == before
@@ -151,7 +152,7 @@ def test_a_journal_that_can_not_be_opened_is_an_oserror(path: Path, trouble: str
     else:
         path = path.parent / "missing" / path.name
     with pytest.raises(OSError) as info:
-        Journal(path)
+        Journal(Database(path))
     assert str(path) in str(info.value)
 
 
@@ -176,8 +177,9 @@ def test_many_threads_write_one_journal(journal: Journal) -> None:
 WRITER = """
 import os, sys, time
 from pathlib import Path
+from firecrestfs.cache.database import Database
 from firecrestfs.cache.journal import FileRecord, Journal
-journal = Journal(Path(sys.argv[1]))
+journal = Journal(Database(Path(sys.argv[1])))
 for number in range(20):
     journal.record(
         FileRecord(
