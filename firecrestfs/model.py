@@ -257,11 +257,15 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class StoreItem:
-    """One file to store: `data` becomes the content of the absolute remote `path`.
+    """One entry to store at the absolute remote `path`: a file with the content `data`, or, by its
+    `kind`, a new directory or a symlink with the text `link`.
 
     `base` is the remote file that the data is based on, None for a new one. `mode` and `mtime_ns`
     are None where the cluster's defaults will do; unless `exact_mode`, the cluster's umask may
     take bits for group and others from the mode, as it would from a file that was made there.
+    `written_ns` is when it was written here: a time for where one must be given. `sent` are size
+    and SHA-256 of earlier stores whose outcome isn't known. `inherits`: a directory whose parent
+    passes on its group or an ACL.
     """
 
     key: int
@@ -271,3 +275,8 @@ class StoreItem:
     exact_mode: bool = False
     mtime_ns: int | None = None
     base: Attr | None = None
+    kind: Kind = Kind.FILE
+    link: str = ""
+    written_ns: int | None = None
+    sent: tuple[tuple[int, str], ...] = ()
+    inherits: bool = False

@@ -14,7 +14,7 @@ from .api import ClientCredentialsAuth, Firecrest, StaticToken, TokenCommand, To
 from .api.auth import TokenSource
 from .cache.content import ContentCache
 from .cache.database import Database
-from .cache.journal import FileRecord, Journal
+from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
 from .config import Config
 from .door import interrupted
@@ -22,13 +22,16 @@ from .errors import os_error
 from .fuseops import make_operations
 from .model import System, UserInfo
 from .running import Controls, Mount
-from .transfer.bundle import Bundler
+from .transfer.bundle import Bundler, Leftovers
 from .transfer.engine import TransferEngine
+from .transfer.moving import Mover
+from .transfer.removing import Remover
 from .vfs.base import Filesystem
 from .vfs.control import ControlFilesystem, ErrorLog
 from .vfs.flights import Flights
 from .vfs.identity import Identity
 from .vfs.jobs import JobsFilesystem
+from .vfs.landing import Landing
 from .vfs.namespace import Mounted, Namespace, RootFilesystem
 from .vfs.overlay import Overlay
 from .vfs.remote import RemoteFilesystem
@@ -140,17 +143,9 @@ class _Connector:
             os.getgid(),
             self.mountpoint,
         )
-        for record in self.journal.records():
-            if record.system == system.name:
-                self._recover(files, record)
+        found = [each for each in self.journal.found() if each.record.system == system.name]
+        files.recover(found)
         return files, jobs
-
-    def _recover(self, files: RemoteFilesystem, record: FileRecord) -> None:
-        """Take up one record; one that can't be must not keep the others from being."""
-        try:
-            files.recover(record)
-        except OSError as exc:
-            self.errors.report(f"/{record.system}{record.path}", f"can't be taken up: {exc}")
 
     def _parts(self, system: System, user: UserInfo) -> RemoteParts:
         settings = self.config.system(system.name)
@@ -172,8 +167,19 @@ class _Connector:
             verbatim_links=self.config.symlinks == "verbatim",
         )
         overlay = Overlay()
-        bundler = Bundler(self.client, system.name)
+        bundler = Bundler(self.client, system.name, self._leftovers(system.name))
         engine = TransferEngine(self.client, system, user, bundler, features)
+        mover = Mover(self.client, system.name, bundler, engine, features)
+        landing = Landing(
+            tree,
+            identity,
+            overlay,
+            self.content,
+            engine,
+            mover,
+            Remover(self.client, system.name, engine),
+            lambda path, text: self.errors.report(f"/{system.name}{path}", text),
+        )
         stores = Stores(
             tree,
             overlay,
@@ -181,7 +187,7 @@ class _Connector:
             self.journal,
             engine,
             self.flights,
-            lambda path, text: self.errors.report(f"/{system.name}{path}", text),
+            landing,
             self.config.write_back,
         )
         return RemoteParts(
@@ -192,8 +198,17 @@ class _Connector:
             self.content,
             engine,
             bundler,
+            mover,
             stores,
             self.flights,
+            self.journal,
+        )
+
+    def _leftovers(self, system: str) -> Leftovers:
+        return Leftovers(
+            self.journal.leftovers(system),
+            lambda path: self.journal.leave(system, path),
+            lambda path: self.journal.removed(system, path),
         )
 
     def _home_links(self, system: System, user: UserInfo) -> dict[str, str]:
@@ -235,7 +250,7 @@ class _Connector:
 
 def _set_strays_aside(content: ContentCache, journal: Journal, errors: ErrorLog) -> None:
     """Move what an earlier process left without a record out of the way: nothing is deleted."""
-    known = {record.ident for record in journal.records()}
+    known = {name for each in journal.records() for name in (each.ident, each.promised)}
     for ident in content.left_behind():
         if ident not in known:
             errors.report("/", f"left by a mount that died: {content.set_aside(ident, 'stray')}")

@@ -70,7 +70,7 @@ class Mount:
         connected = self.files()
         rows = [row for name, files in connected.items() for row in _pending_rows(name, files)]
         return rows + [
-            {"path": f"/{each.system}{each.path}", "state": "waiting", "tries": 0, "error": ""}
+            {"path": f"/{each.system}{each.where}", "state": "waiting", "tries": 0, "error": ""}
             for each in self.journal.records()
             if each.system not in connected
         ]

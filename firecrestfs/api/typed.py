@@ -99,6 +99,22 @@ class TypedClient(Reader):
             except NotFound:
                 return
 
+    def remove_proven(self, system: str, path: str) -> None:
+        """Remove *path* with all that is in it; what it is must have been proven a moment ago.
+
+        Nothing there is fine. A lost answer is settled here.
+        """
+        clean = self._removable(system, path)
+        for last in (False, True):
+            try:
+                self._client.server().rm(system, clean)
+                return
+            except NotFound:
+                return
+            except FirecrestException as exc:
+                if last or not exc.ambiguous:
+                    raise
+
     def remove_tree(self, system: str, path: str) -> None:
         """Remove a directory with everything in it. ENOTDIR for anything else, links included.
 
@@ -157,6 +173,13 @@ class TypedClient(Reader):
     def move(self, system: str, old: str, new: str) -> None:
         """Run the server's `mv` as it is: into *new* where that is a directory. See `rename`."""
         self._client.server().rename(system, old, new)
+
+    def move_by_job(self, system: str, old: str, new: str) -> None:
+        """Run `mv` as a batch job where the server has no rename; waits until it has ended.
+
+        EINVAL for names that a job script can't carry. See `Firecrest.mv`.
+        """
+        self._client.mv(system, old, new)
 
     def symlink(self, system: str, target: str, link: str, *, new: bool = False) -> None:
         """Create *link* with the text *target*. EEXIST where something is there.

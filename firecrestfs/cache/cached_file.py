@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import enum
 import errno
+import fcntl
 import logging
 import os
+import shutil
 import threading
 import time
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +75,9 @@ class CachedFile:
         self._discarded = False
         self.followed_at = 0.0  # when a reader last found the end (boot time); for anyone to set
         self._same: Attr | None = None  # the last attributes that were found to describe it
+        self._times_given = False  # those shown were set here, while it was clean
+        self._closed_generation = -1  # what the last close promised to store
+        self._promised = ""  # name of the copy of that version, while a newer one is written
 
     # -- what others may ask -------------------------------------------------------------------
 
@@ -114,6 +120,11 @@ class CachedFile:
     def wanted(self) -> tuple[int | None, bool, int | None]:
         """What the next store shall give: the mode, whether exactly that, and the time (ns)."""
         return self._wanted_mode, self._exact_mode, self._wanted_mtime_ns
+
+    @property
+    def promised(self) -> str:
+        """Name of the copy of the last closed version, while a newer one is being written."""
+        return self._promised
 
     # -- opening and closing -------------------------------------------------------------------
 
@@ -172,7 +183,12 @@ class CachedFile:
             temporary = self._clean_path.with_name(self.ident + ".tmp")
             temporary.write_bytes(data)
             os.replace(temporary, self._clean_path)
+            shown = self._attr
             self._attr = replace(attr, size=len(data))
+            if self._times_given:
+                self._attr = replace(
+                    self._attr, atime_ns=shown.atime_ns, mtime_ns=shown.mtime_ns
+                )
             self._base = attr
             self._complete = True
 
@@ -196,6 +212,37 @@ class CachedFile:
         """Return up to *size* bytes from *offset*. The copy must be complete."""
         with self._lock:
             return os.pread(self._open_locked(), size, offset)
+
+    def begin_change(self) -> None:
+        """Get ready to be changed: a version that was closed and isn't stored is kept beside.
+
+        Raises ESTALE where the copy was discarded: nothing would ever store it.
+        """
+        with self._lock:
+            self._require_kept_locked()
+            unstored = self._state is not State.CLEAN
+            if unstored and self._closed_generation == self._generation and not self._promised:
+                name = f"{self.ident}.closed"
+                if copy_beside(self._dirty_path, self._dirty_path.with_name(name)):
+                    self._promised = name
+            self._become_dirty_locked()
+            self._generation += 1
+
+    def closed(self) -> tuple[int, int]:
+        """Note that what was written is whole. Return its size and what `checksum_of` tells."""
+        with self._lock:
+            self._closed_generation = self._generation
+            return self._attr.size, checksum_of(self._dirty_path)
+
+    def drop_promised(self) -> None:
+        """Forget the version that was closed before: a newer one is whole, or it has landed."""
+        with self._lock:
+            self._drop_promised_locked()
+
+    def _drop_promised_locked(self) -> None:
+        if self._promised:
+            self._dirty_path.with_name(self._promised).unlink(missing_ok=True)
+            self._promised = ""
 
     def write(self, data: bytes, offset: int | None) -> int:
         """Write *data* at *offset* (None: at the end). The copy must be complete.
@@ -268,11 +315,39 @@ class CachedFile:
             self._attr = replace(self._attr, inode=inode)
 
     def adopt(self, remote: Attr) -> None:
-        """Note that the remote file became *remote* by our own doing (a chmod, a rename)."""
+        """Note that the remote file became *remote* by our own doing (a rename, a link)."""
         with self._lock:
             self._base = remote
             self._same = None
-            self._attr = replace(self._attr, mode=remote.mode)
+            if self._wanted_mode is None:
+                self._attr = replace(self._attr, mode=remote.mode)
+
+    def given_mode(self, mode: int, remote: Attr) -> None:
+        """Note that the remote file, else unchanged, got *mode* and is *remote* now."""
+        with self._lock:
+            self._base = remote
+            self._same = None
+            if self._wanted_mode == mode:
+                self._wanted_mode, self._exact_mode = None, False
+                self._attr = replace(self._attr, mode=remote.mode)
+
+    def take_back_mode(self) -> None:
+        """Show the mode that the cluster has: it refused the one that was wanted."""
+        with self._lock:
+            if self._state is State.CLEAN and self._base is not None:
+                self._wanted_mode, self._exact_mode = None, False
+                self._attr = replace(self._attr, mode=self._base.mode)
+
+    def show_times(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Show these times (None: unchanged) while the remote file stays what it is."""
+        with self._lock:
+            shown = self._attr
+            self._times_given = True
+            self._attr = replace(
+                shown,
+                atime_ns=shown.atime_ns if atime_ns is None else atime_ns,
+                mtime_ns=shown.mtime_ns if mtime_ns is None else mtime_ns,
+            )
 
     def describes(self, remote: Attr) -> bool:
         """Tell whether *remote*, just learnt, is the version this copy is of."""
@@ -311,6 +386,7 @@ class CachedFile:
             unchanged = self._generation == snapshot.generation
             self._state = State.CLEAN if unchanged else State.DIRTY
             if unchanged:
+                self._drop_promised_locked()
                 self._wanted_mode = self._wanted_mtime_ns = None
                 self._exact_mode = False
                 self._attr = replace(
@@ -334,6 +410,7 @@ class CachedFile:
                 self._open_locked()
             for path in (self._clean_path, self._dirty_path):
                 path.unlink(missing_ok=True)
+            self._drop_promised_locked()
             self._state = State.CLEAN
 
     def forget_bytes(self) -> int:
@@ -397,3 +474,37 @@ class CachedFile:
             target.write_bytes(source.read_bytes())
             with suppress(FileNotFoundError):
                 source.unlink()
+
+
+#: A closed version larger than this isn't copied before it is written on.
+_COPY_BYTES = 64 << 20
+#: Larger files aren't summed up when they are closed: too slow for a close.
+_SUM_BYTES = 16 << 20
+_FICLONE = 0x40049409
+
+
+def copy_beside(source: Path, target: Path) -> bool:
+    """Copy *source* to *target*, by sharing its blocks where the file system can.
+
+    False, and no copy, where that can't be done quickly.
+    """
+    with source.open("rb") as old, target.open("wb") as new:
+        try:
+            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+            return True
+        except OSError:
+            pass
+        if os.fstat(old.fileno()).st_size <= _COPY_BYTES:
+            shutil.copyfileobj(old, new, 1 << 20)
+            return True
+    target.unlink()
+    return False
+
+
+def checksum_of(path: Path) -> int:
+    """Return a checksum of the bytes at *path*; -1 for a file too large, or absent."""
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _SUM_BYTES else None
+    except FileNotFoundError:
+        return -1
+    return -1 if data is None else zlib.crc32(data)

@@ -15,7 +15,7 @@ from pathlib import Path
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
 
-from .cached_file import CachedFile
+from .cached_file import CachedFile, checksum_of
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20
@@ -39,9 +39,9 @@ class ContentCache:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             directory.chmod(0o700)
 
-    def new(self, attr: Attr) -> CachedFile:
-        """Return an empty local copy for the remote file *attr*."""
-        file = CachedFile(self._clean_dir, self._dirty_dir, uuid.uuid4().hex, attr)
+    def new(self, attr: Attr, ident: str = "") -> CachedFile:
+        """Return an empty local copy for the remote file *attr*, of a new or the given ident."""
+        file = CachedFile(self._clean_dir, self._dirty_dir, ident or uuid.uuid4().hex, attr)
         with self._lock:
             self._files[file.ident] = file
         return file
@@ -56,6 +56,41 @@ class ContentCache:
         with self._lock:
             self._files[ident] = file
         return file
+
+    def take_promised(self, promised: str, ident: str) -> bool:
+        """Take the copy *promised* of a closed version as the bytes of *ident*, if it is there."""
+        if not promised:
+            return False
+        try:
+            os.replace(self._dirty_dir / promised, self._dirty_dir / ident)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def is_whole(self, ident: str, size: int, crc: int) -> bool:
+        """Tell whether the bytes of *ident* are those that were there when it was closed."""
+        path = self._dirty_dir / ident
+        return crc != -1 and path.stat().st_size == size and checksum_of(path) == crc
+
+    def sync_dirty(self, ident: str) -> bool:
+        """Bring the bytes of *ident* to the disk; return whether they are there."""
+        try:
+            fd = os.open(self._dirty_dir / ident, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        return True
+
+    def sync_names(self) -> None:
+        """Bring the names in the state directory to the disk."""
+        fd = os.open(self._dirty_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def set_aside(self, ident: str, name: str) -> Path:
         """Move the bytes of *ident* to lost+found, under a name that tells what they were."""

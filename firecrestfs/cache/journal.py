@@ -1,100 +1,212 @@
-"""Journal: durable records of what was changed here and has not landed."""
+"""Journal: durable records of what was changed here and has not landed.
+
+A record says where an entry is shown and where the cluster has it, not which calls led there: what
+is undone again leaves nothing to do, and the order of records is of no matter.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from firecrestfs.model import Attr, Kind, Source
 
 from .database import Database
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    ident TEXT PRIMARY KEY,     -- name of the local copy in the state directory
+CREATE TABLE IF NOT EXISTS entries (
+    ident TEXT PRIMARY KEY,     -- of files also the name of the local copy in the state directory
     system TEXT NOT NULL,
-    path TEXT NOT NULL,         -- where the cluster shall have it; not UTF-8: surrogates, escaped
+    kind TEXT NOT NULL,         -- as `ls -l` shows it
+    path TEXT NOT NULL,         -- where the mount shows it, JSON; "": it was unlinked
+    origin TEXT NOT NULL,       -- where the cluster has it, JSON; "": nowhere yet
     closed INTEGER NOT NULL,    -- 0: it was being written
-    mode INTEGER,               -- to be given with the store; NULL: whatever comes
-    exact_mode INTEGER NOT NULL,-- 0: the cluster's umask may take some of it
-    mtime_ns TEXT,              -- a number; as text, since SQLite's end in 2262
-    base TEXT                   -- the remote file it is based on, JSON; NULL: new
-)
+    more TEXT NOT NULL,         -- the other fields, JSON
+    boot TEXT NOT NULL,         -- when it was written: the boot of this machine
+    version INTEGER NOT NULL,   -- counts the changes of this record
+    sealed INTEGER NOT NULL     -- 1: the bytes of this record survive a power loss
+);
+CREATE TABLE IF NOT EXISTS leftovers (
+    system TEXT NOT NULL,
+    path TEXT NOT NULL,         -- an archive of ours on the cluster, JSON
+    PRIMARY KEY (system, path)
+);
 """
-
 # An update keeps the place of the record, and with it the order.
 _UPSERT = """
-INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 0)
 ON CONFLICT (ident) DO UPDATE SET
-    system = excluded.system, path = excluded.path, closed = excluded.closed,
-    mode = excluded.mode, exact_mode = excluded.exact_mode, mtime_ns = excluded.mtime_ns,
-    base = excluded.base
+    system = excluded.system, kind = excluded.kind, path = excluded.path,
+    origin = excluded.origin, closed = excluded.closed, more = excluded.more,
+    boot = excluded.boot, version = version + 1, sealed = 0
 """
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
-class FileRecord:
-    """One local copy that holds something the cluster doesn't have."""
+class Record:
+    """One entry of which the cluster is to be told something.
+
+    `size` and `crc` tell of a closed file what its bytes were, to be believed after a power loss.
+    `sent` lists the stores that were begun, as (size, SHA-256); `attempted` is where such a store
+    may have left a new file; `moving` is a move that was begun: target, dev and ino.
+    `promised` names the copy of the last closed version while a newer one is being written.
+    """
 
     ident: str
     system: str
     path: str
-    closed: bool
-    mode: int | None
-    exact_mode: bool
-    mtime_ns: int | None
-    base: Attr | None
+    origin: str
+    kind: Kind = Kind.FILE
+    closed: bool = True
+    mode: int | None = None
+    exact_mode: bool = False
+    mtime_ns: int | None = None
+    base: Attr | None = None
+    text: str = ""
+    made_text: str = ""
+    size: int = -1
+    crc: int = 0
+    promised: str = ""
+    sent: tuple[tuple[int, str], ...] = ()
+    attempted: str = ""
+    moving: tuple[str, int, int] | None = None
+
+    @property
+    def where(self) -> str:
+        """The path by which to speak of it: where it is, or was before it was unlinked."""
+        return self.path or self.origin or self.attempted
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record as a later process finds it; `trusted`: no power was lost since its bytes came."""
+
+    record: Record
+    trusted: bool
 
 
 class Journal:
     """What one state directory holds that has not landed. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, boot_id: str = "") -> None:
+        """*boot_id* tells one boot of this machine from another; read where it isn't given."""
         self._database = database
+        self._boot_id = boot_id or _BOOT_ID.read_text().strip()
+        self.written = threading.Event()  # something was recorded; for the one who seals
         database.make_tables(_SCHEMA)
 
-    def record(self, record: FileRecord) -> None:
-        """Write down *record* in place of an earlier one of the same copy."""
-        row = (
-            record.ident,
-            record.system,
-            json.dumps(record.path),
-            int(record.closed),
-            record.mode,
-            int(record.exact_mode),
-            None if record.mtime_ns is None else str(record.mtime_ns),
-            None if record.base is None else json.dumps(_as_table(record.base)),
-        )
-        self._database.execute(_UPSERT, row)
+    def record(self, *records: Record) -> None:
+        """Write down *records*, each in place of an earlier one of its entry, as one change."""
+        rows = [_row(each, self._boot_id) for each in records]
+        if len(rows) == 1:
+            self._database.execute(_UPSERT, rows[0])
+        elif rows:
+            with self._database.transaction():
+                for row in rows:
+                    self._database.execute(_UPSERT, row)
+        self.written.set()
 
-    def forget(self, ident: str) -> None:
-        """Drop the record of *ident*: it has landed, or is wanted no more."""
-        self._database.execute("DELETE FROM files WHERE ident = ?", (ident,))
+    def forget(self, *idents: str) -> None:
+        """Drop the records of *idents*: they have landed, or are wanted no more."""
+        if len(idents) == 1:
+            self._database.execute("DELETE FROM entries WHERE ident = ?", idents)
+        elif idents:
+            with self._database.transaction():
+                for ident in idents:
+                    self._database.execute("DELETE FROM entries WHERE ident = ?", (ident,))
 
-    def records(self) -> list[FileRecord]:
+    def records(self) -> list[Record]:
         """Return all records, in the order in which they were first made."""
-        return [
-            _record(*row) for row in self._database.execute("SELECT * FROM files ORDER BY rowid")
-        ]
+        return [each.record for each in self.found()]
+
+    def found(self) -> list[Found]:
+        """Return all records, and whether the bytes that belong to them can be trusted."""
+        rows = self._database.execute("SELECT * FROM entries ORDER BY rowid")
+        return [Found(_record(row), row[7] == self._boot_id or bool(row[9])) for row in rows]
+
+    # -- sealing -------------------------------------------------------------------------------
+
+    def unsealed(self) -> list[tuple[str, int]]:
+        """Return ident and version of the records that may not survive a power loss yet."""
+        rows = self._database.execute("SELECT ident, version FROM entries WHERE sealed = 0")
+        return [(ident, version) for ident, version in rows]
+
+    def seal(self, marks: Iterable[tuple[str, int]] = ()) -> None:
+        """Bring all records to the disk, those of *marks* noted as having their bytes there too.
+
+        A record that has changed since its version was told stays unsealed.
+        """
+        marks = list(marks)
+        if marks:
+            with self._database.transaction():
+                for mark in marks:
+                    self._database.execute(
+                        "UPDATE entries SET sealed = 1 WHERE ident = ? AND version = ?", mark
+                    )
+        self._database.seal()
+
+    # -- archives of ours on the cluster -------------------------------------------------------
+
+    def leave(self, system: str, path: str) -> None:
+        """Note that *path* on *system* is ours and has to be removed."""
+        self._database.execute(
+            "INSERT OR IGNORE INTO leftovers VALUES (?, ?)", (system, json.dumps(path))
+        )
+
+    def removed(self, system: str, path: str) -> None:
+        """Note that *path* is no more."""
+        self._database.execute(
+            "DELETE FROM leftovers WHERE system = ? AND path = ?", (system, json.dumps(path))
+        )
+
+    def leftovers(self, system: str) -> list[str]:
+        """Return what has to be removed on *system*."""
+        rows = self._database.execute("SELECT path FROM leftovers WHERE system = ?", (system,))
+        return [json.loads(row[0]) for row in rows]
 
     def close(self) -> None:
         """Close the database; nothing may be recorded after."""
         self._database.close()
 
 
-def _record(
-    ident: str,
-    system: str,
-    path: str,
-    closed: int,
-    mode: int | None,
-    exact_mode: int,
-    mtime_ns: str | None,
-    base: str | None,
-) -> FileRecord:
-    when = None if mtime_ns is None else int(mtime_ns)
-    return FileRecord(
-        ident, system, json.loads(path), bool(closed), mode, bool(exact_mode), when, _attr(base)
+_MORE = ("mode", "exact_mode", "mtime_ns", "text", "made_text", "size", "crc", "promised")
+
+
+def _row(record: Record, boot_id: str) -> tuple[Any, ...]:
+    more = {name: getattr(record, name) for name in (*_MORE, "sent", "attempted", "moving")}
+    if record.base is not None:
+        more["base"] = _as_table(record.base)
+    return (
+        record.ident,
+        record.system,
+        record.kind.value,
+        json.dumps(record.path),
+        json.dumps(record.origin),
+        int(record.closed),
+        json.dumps(more),
+        boot_id,
+    )
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    more = json.loads(row[6])
+    moving = more.pop("moving")
+    return Record(
+        row[0],
+        row[1],
+        json.loads(row[3]),
+        json.loads(row[4]),
+        Kind(row[2]),
+        bool(row[5]),
+        base=_attr(more.pop("base", None)),
+        sent=tuple((size, digest) for size, digest in more.pop("sent")),
+        moving=None if moving is None else (moving[0], moving[1], moving[2]),
+        **more,
     )
 
 
@@ -102,8 +214,7 @@ def _as_table(attr: Attr) -> dict[str, object]:
     return asdict(attr) | {"kind": attr.kind.value, "source": attr.source.value}
 
 
-def _attr(text: str | None) -> Attr | None:
-    if text is None:
+def _attr(table: dict[str, Any] | None) -> Attr | None:
+    if table is None:
         return None
-    table = json.loads(text)
     return Attr(**table | {"kind": Kind(table["kind"]), "source": Source(table["source"])})

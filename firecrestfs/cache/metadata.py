@@ -92,6 +92,18 @@ class MetadataCache:
                 return None
             return found.entries
 
+    def is_fresh(self, directory: str) -> bool:
+        """Tell whether *directory* was listed so lately that absences in it are believed."""
+        with self._lock:
+            found = self._listings.get(directory)
+            return found is not None and self.clock() - found.learnt <= self.negative_ttl
+
+    def last_listing(self, directory: str) -> Mapping[str, Attr] | None:
+        """Return the newest listing of *directory* however old it is, or None."""
+        with self._lock:
+            found = self._listings.get(directory)
+            return None if found is None else found.entries
+
     def lookup(self, path: str) -> Attr | bool | None:
         """Return the attributes of *path*; False: believed absent; None: unknown."""
         directory, name = split(path)

@@ -14,7 +14,7 @@ import tarfile
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
@@ -77,14 +77,49 @@ def _tar_info(member: Member) -> tarfile.TarInfo:
     return info
 
 
+class Leftovers:
+    """Paths of ours on one system that have to be removed. Thread-safe (a leaf lock)."""
+
+    def __init__(
+        self,
+        paths: Iterable[str] = (),
+        left: Callable[[str], None] = lambda path: None,
+        removed: Callable[[str], None] = lambda path: None,
+    ) -> None:
+        """*paths* were left by an earlier process; *left* and *removed* write changes down."""
+        self._lock = threading.Lock()  # guards _paths
+        self._paths = set(paths)
+        self._left = left
+        self._removed = removed
+
+    def add(self, path: str) -> None:
+        """Note that *path* is about to be made."""
+        with self._lock:
+            self._paths.add(path)
+            self._left(path)
+
+    def discard(self, path: str) -> None:
+        """Note that *path* is no more, or no more ours to remove."""
+        with self._lock:
+            self._paths.discard(path)
+            self._removed(path)
+
+    def paths(self) -> list[str]:
+        """Return all of them."""
+        with self._lock:
+            return sorted(self._paths)
+
+
 class Bundler:
     """Places archives' members on one system. Thread-safe."""
 
-    def __init__(self, client: TypedClient, system: str) -> None:
+    def __init__(
+        self, client: TypedClient, system: str, leftovers: Leftovers | None = None
+    ) -> None:
+        """*leftovers* remembers, over our death too, what of ours is on the cluster."""
         self._client = client
         self._system = system
-        self._lock = threading.Lock()  # guards _leftovers
-        self._leftovers: set[str] = set()
+        self._leftovers = leftovers or Leftovers()
 
     def place(self, members: Iterable[Member], into: str, archive_dir: str) -> None:
         """Extract *members* in the directory *into*; the archive lies in *archive_dir* meanwhile.
@@ -95,20 +130,21 @@ class Bundler:
         members, into = _below_plain(members, into)
         name = f"{OUR_PREFIX}{uuid.uuid4().hex}{_ARCHIVE}"
         path = f"{archive_dir.rstrip('/')}/{name}"
-        with self._lock:
-            self._leftovers.add(path)
+        self._leftovers.add(path)
         try:
             self._client.upload(self._system, archive_dir, name, make_archive(members))
             self._client.extract(self._system, path, into, compression="none")
         finally:
             self._remove(path)
 
-    def sweep(self) -> None:
-        """Remove what could not be removed before. Raises the first failure."""
-        with self._lock:
-            paths = sorted(self._leftovers)
-        for path in paths:
-            self._remove(path, suppress_errors=False)
+    def sweep(self, *, links: bool = True) -> None:
+        """Remove what could not be removed before. Raises the first failure.
+
+        Not *links*: a rename is under way, and what it keeps of its target stays.
+        """
+        for path in self._leftovers.paths():
+            if links or path.endswith(_ARCHIVE):
+                self._remove(path, suppress_errors=False)
 
     def _remove(self, path: str, *, suppress_errors: bool = True) -> None:
         try:
@@ -123,8 +159,7 @@ class Bundler:
                 raise
             log.warning("%s:%s is left behind for now: %s", self._system, path, exc)
             return
-        with self._lock:
-            self._leftovers.discard(path)
+        self._leftovers.discard(path)
 
     # -- links ---------------------------------------------------------------------------------
 
@@ -150,21 +185,15 @@ class Bundler:
             return after
         raise _as_exdev(refusal, new)
 
-    def rename(self, old: str, new: str) -> Attr | None:
+    def rename(self, old: str, new: str, source: Attr, target: Attr | None) -> Attr | None:
         """Rename the non-directory *old* to *new*, over a non-directory that may be there.
 
-        Returns the attributes of *new*, or None where both were the same file already and so
-        nothing happened. A failure never costs the target. Raises EXDEV across file systems and
-        where the cluster refuses to link.
+        *source* and *target* (None: absent) describe both as they are now. Returns the attributes
+        of *new*, or None where both were the same file already and so nothing happened. A failure
+        never costs the target. Raises EXDEV across file systems and where the cluster refuses to
+        link.
         """
-        source = self._client.stat(self._system, old)
-        if source.kind is Kind.DIRECTORY:
-            raise os_error(errno.EXDEV, old, "a stored directory is copied, not renamed, for now")
-        target = self._stat_or_none(new)
-        if target is not None and target.kind is Kind.DIRECTORY:
-            raise os_error(errno.EISDIR, new)
-        beside = target or self._client.stat(self._system, _parent(new), follow=True)
-        if beside.dev != source.dev:
+        if target is not None and target.dev != source.dev:
             raise os_error(errno.EXDEV, new)
         if target is not None and target.ino == source.ino:
             return None
@@ -177,20 +206,22 @@ class Bundler:
     def _replace(self, old: str, new: str, source: Attr, target: Attr) -> Attr:
         """Rename over *target*, of which a link is kept until all is done."""
         keep = f"{_parent(new).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
+        self._leftovers.add(keep)
         try:
             self._keep_links(old, new, keep)
         except OSError:
-            self._drop_links(keep)
+            self._remove(keep)
             raise
         try:
             after = self._link(old, new, source)
             self._unlink_source(old, source)
         except OSError:
             # Where even this fails, the target's link is left where it is: nothing is lost.
+            self._leftovers.discard(keep)
             self._link_back(f"{keep}/new", new, target)
-            self._drop_links(keep)
+            self._remove(keep)
             raise
-        self._drop_links(keep)
+        self._remove(keep)
         return after
 
     def _keep_links(self, old: str, new: str, keep: str) -> None:
@@ -217,15 +248,9 @@ class Bundler:
         if now is None or now.ino != target.ino:
             self._link(kept, path, target)
 
-    def _drop_links(self, keep: str) -> None:
-        with self._lock:
-            self._leftovers.add(keep)
-        self._remove(keep)
-
     def _unlink_source(self, old: str, source: Attr) -> None:
-        now = self._client.stat(self._system, old)
-        if now.ino == source.ino:
-            self._client.remove(self._system, old, now.kind)
+        if self._client.stat(self._system, old).ino == source.ino:
+            self._client.remove_proven(self._system, old)
 
     def _stat_or_none(self, path: str) -> Attr | None:
         try:

@@ -1,8 +1,8 @@
 """TransferEngine: which way a file goes to and comes from one system.
 
     fetch   the whole file by one request
-    store   in place by one upload; or, for new files, in a tar: empty ones, those with times or a
-            strict mode of their own, odd names, and many at once
+    store   in place by one upload; or, for new entries, in a tar: empty files, those with times or
+            a strict mode of their own, odd names, and many at once
 
 What a store left on the cluster is proven by asking the cluster, never by an answer's status.
 """
@@ -15,8 +15,7 @@ import hashlib
 import logging
 import socket
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
@@ -33,18 +32,11 @@ from firecrestfs.model import (
 )
 
 from . import direct
-from .bundle import Bundler, Member
+from .bundle import Bundler
+from .packing import FILE_MODE, Packer, member_of
 
 log = logging.getLogger(__name__)
 
-#: From this many new files in one directory on, a tar takes fewer requests than single uploads.
-_BUNDLE_FROM = 3
-#: What a tar adds to each member at most: its header, a PAX header, padding.
-_MEMBER_OVERHEAD = 3 * 1024
-#: What a tar costs besides: its end, and a margin.
-_ARCHIVE_OVERHEAD = 16 * 1024
-#: The mode that an upload gives a new file on clusters with the usual umask.
-_UPLOAD_MODE = 0o644
 #: Bits that umasks of clusters take from new files.
 _UMASK = 0o022
 #: Characters that a file name can't keep on its way through an upload form.
@@ -70,12 +62,16 @@ class TransferEngine:
         user: UserInfo,
         bundler: Bundler,
         features: Features,
+        conflict: str = "copy",
     ) -> None:
+        """*conflict*: what becomes of a store over somebody else's change; see `Config`."""
         self._features = features
+        self._conflict = conflict
         self._client = client
         self._system = system
         self._user = user
         self._bundler = bundler
+        self._packer = Packer(client, system.name, bundler, system.limits.upload, self._with_mode)
 
     def fetch(self, path: str, attr: Attr) -> bytes:
         """Return the content of *path*, described by *attr*. Raises EFBIG over the direct limit."""
@@ -86,89 +82,47 @@ class TransferEngine:
 
         A `ConflictError` means that the bytes are safe on the cluster under another name.
         """
-        results: dict[int, Attr | OSError] = {}
-        for directory, items in _by_directory(batch).items():
-            results.update(self._store_in(directory, items))
-        return results
-
-    def remove_leftover(self, path: str, data: bytes) -> None:
-        """Remove *path* if it holds what a store of *data* that failed has left there."""
-        now = self._stat_or_none(path)
-        standing = self._standing(StoreItem(0, path, data), now)
-        if now is not None and standing in (_Standing.LANDED, _Standing.TORN):
-            self._client.remove(self._system.name, path, Kind.FILE)
-
-    # -- one directory -------------------------------------------------------------------------
-
-    def _store_in(self, directory: str, items: list[StoreItem]) -> dict[int, Attr | OSError]:
-        new = [item for item in items if item.base is None and self._fits_bundle(item)]
-        results: dict[int, Attr | OSError] = {}
-        if len(new) >= _BUNDLE_FROM:
-            results = self._store_bundles(directory, new)
-        for item in items:
+        results = self._packer.place(batch)
+        refused: dict[str, OSError] = {}
+        # Directories come before what is in them.
+        for item in sorted(batch, key=lambda each: each.path):
             if item.key not in results:
-                try:
-                    results[item.key] = self._store_one(item)
-                except OSError as exc:
-                    results[item.key] = exc
+                results[item.key] = self._outcome_of(item, refused)
         return results
 
-    def _store_bundles(self, directory: str, new: list[StoreItem]) -> dict[int, Attr | OSError]:
-        """Store new files in tars; return those that are proven, whatever went wrong meanwhile.
-
-        The others go singly, where each gets its own answer.
-        """
-        results: dict[int, Attr | OSError] = {}
+    def _outcome_of(self, item: StoreItem, refused: dict[str, OSError]) -> Attr | OSError:
+        """Store *item* singly; *refused* are the directories that could not be made."""
+        for path, reason in refused.items():
+            if item.path.startswith(path + "/"):
+                return reason
         try:
-            taken = {entry.name for entry in self._client.list(self._system.name, directory)}
-            absent = [item for item in new if _name(item.path) not in taken]
-            for group in self._portions(absent):
-                self._place(directory, group)
-            listed = self._client.list(self._system.name, directory)
+            return self._store_one(item)
         except OSError as exc:
-            log.info("bundle for %s: %s", directory, exc)
-            return results
-        landed = {entry.name: entry.attr for entry in listed}
-        for item in absent:
-            attr = landed.get(_name(item.path))
-            if attr is not None and attr.kind is Kind.FILE and attr.size == len(item.data):
-                try:
-                    results[item.key] = self._with_mode(item, attr)
-                except OSError as exc:
-                    results[item.key] = exc
-        return results
+            if item.kind is Kind.DIRECTORY:
+                refused[item.path] = exc
+            return exc
 
-    def _place(self, directory: str, items: Sequence[StoreItem]) -> None:
-        """Extract *items* in *directory*; a failure is logged: the proof comes after."""
-        try:
-            self._bundler.place([_member(item) for item in items], directory, directory)
-        except OSError as exc:
-            log.info("tar of %d files for %s: %s", len(items), directory, exc)
+    def chmod(self, path: str, mode: int) -> Attr:
+        """Give what is at *path* this mode; return what it is then."""
+        self._client.chmod(self._system.name, path, mode)
+        return self._client.stat(self._system.name, path)
 
-    def _fits_bundle(self, item: StoreItem) -> bool:
-        return len(item.data) + _MEMBER_OVERHEAD <= self._bundle_room
-
-    @property
-    def _bundle_room(self) -> int:
-        return self._system.limits.upload - _ARCHIVE_OVERHEAD
-
-    def _portions(self, items: Iterable[StoreItem]) -> Iterable[list[StoreItem]]:
-        """Cut *items* into lists whose tars fit one upload each."""
-        group: list[StoreItem] = []
-        size = 0
-        for item in items:
-            cost = len(item.data) + _MEMBER_OVERHEAD
-            if group and size + cost > self._bundle_room:
-                yield group
-                group, size = [], 0
-            group.append(item)
-            size += cost
-        if group:
-            yield group
+    def holds(self, path: str, now: Attr, sent: Sequence[tuple[int, str]]) -> bool:
+        """Tell whether *path*, described by *now*, is what one of the stores *sent* left there."""
+        if now.size == 0:
+            # Torn, before its first byte.
+            return True
+        if not any(size == now.size for size, _ in sent):
+            return False
+        return (now.size, self._client.checksum(self._system.name, path)) in sent
 
     # -- one file ------------------------------------------------------------------------------
 
     def _store_one(self, item: StoreItem) -> Attr:
+        if item.kind is Kind.DIRECTORY:
+            return self._make_directory(item)
+        if item.kind is Kind.SYMLINK:
+            return self._make_link(item)
         limit = self._system.limits.upload
         if len(item.data) > limit:
             raise os_error(
@@ -187,17 +141,44 @@ class TransferEngine:
             self._send(item, now)
         return self._prove(item)
 
+    def _make_directory(self, item: StoreItem) -> Attr:
+        try:
+            self._client.mkdir(self._system.name, item.path)
+        except FileExistsError:
+            attr = self._client.stat(self._system.name, item.path)
+            if attr.kind is not Kind.DIRECTORY:
+                raise
+            # Somebody else made it, or an answer got lost.
+            return attr
+        attr = self._client.stat(self._system.name, item.path)
+        if item.mode is not None and attr.mode & 0o777 != item.mode & 0o777:
+            # Set-id bits that the directory inherited stay.
+            return self.chmod(item.path, attr.mode & 0o7000 | item.mode & 0o777)
+        return attr
+
+    def _make_link(self, item: StoreItem) -> Attr:
+        forbidden = self._features.forbidden
+        if self._features.any_link and not any(each in item.link for each in forbidden):
+            self._client.symlink(self._system.name, item.link, item.path)
+        elif self._stat_or_none(item.path) is None:
+            directory = _split(item.path)[0]
+            self._bundler.place([member_of(item, directory)], directory, directory)
+        attr = self._client.stat(self._system.name, item.path)
+        if attr.kind is not Kind.SYMLINK:
+            raise os_error(errno.EEXIST, item.path)
+        return attr
+
     def _send(self, item: StoreItem, now: Attr | None) -> None:
         """Send *item* over *now* the way that keeps most of what is there and is wanted."""
         directory, name = _split(item.path)
         if self._needs_tar(item) if now is None else self._may_replace(item, now):
-            self._bundler.place([_member(item)], directory, directory)
+            self._bundler.place([member_of(item, directory)], directory, directory)
             return
         if not item.data:
             self._client.empty(self._system.name, item.path)
         else:
             self._client.upload(self._system.name, directory, name, item.data)
-        mode = _UPLOAD_MODE if now is None else now.mode
+        mode = FILE_MODE if now is None else now.mode
         if item.mode is not None and _mode_to_set(item, mode):
             self._client.chmod(self._system.name, item.path, item.mode)
 
@@ -213,7 +194,8 @@ class TransferEngine:
 
     def _with_mode(self, item: StoreItem, attr: Attr) -> Attr:
         """Give the landed file the mode it shall have where the way there didn't."""
-        if item.mode is None or not _mode_to_set(item, attr.mode):
+        linked = item.kind is Kind.SYMLINK
+        if linked or item.mode is None or not _mode_to_set(item, attr.mode):
             return attr
         self._client.chmod(self._system.name, item.path, item.mode)
         if attr.source is Source.LS:
@@ -223,7 +205,7 @@ class TransferEngine:
     # -- decisions -----------------------------------------------------------------------------
 
     def _needs_tar(self, item: StoreItem) -> bool:
-        strict = item.mode is not None and bool(_UPLOAD_MODE & ~item.mode)
+        strict = item.mode is not None and bool(FILE_MODE & ~item.mode)
         empty = not item.data and not self._features.empty_upload
         return empty or item.mtime_ns is not None or strict or _is_odd(item.path)
 
@@ -250,9 +232,12 @@ class TransferEngine:
         # Before it is somebody else's change, rule ourselves out: a store whose answer got lost,
         # or one that was torn.
         if now.kind is Kind.FILE and now.size <= len(item.data):
-            ours = hashlib.sha256(item.data[: now.size]).hexdigest()
+            ours = digest_of(item.data[: now.size])
             if now.size == 0 or self._client.checksum(self._system.name, item.path) == ours:
                 return _Standing.LANDED if now.size == len(item.data) else _Standing.TORN
+        if now.kind is Kind.FILE and item.sent and self.holds(item.path, now, item.sent):
+            # An earlier version of ours, whose answer got lost.
+            return _Standing.TORN
         return _Standing.CHANGED
 
     def is_same_version(self, path: str, known: Attr, now: Attr) -> bool:
@@ -313,20 +298,9 @@ def _mode_to_set(item: StoreItem, mode: int) -> bool:
     return bool(mode & ~wanted or wanted & ~mode & ~_UMASK)
 
 
-def _member(item: StoreItem) -> Member:
-    return Member(
-        _name(item.path),
-        data=item.data,
-        mode=_UPLOAD_MODE if item.mode is None else item.mode,
-        mtime_ns=item.mtime_ns,
-    )
-
-
-def _by_directory(batch: Sequence[StoreItem]) -> dict[str, list[StoreItem]]:
-    groups: dict[str, list[StoreItem]] = defaultdict(list)
-    for item in batch:
-        groups[_split(item.path)[0]].append(item)
-    return groups
+def digest_of(data: bytes) -> str:
+    """Return the SHA-256 of *data* as the cluster's checksum tells it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _split(path: str) -> tuple[str, str]:

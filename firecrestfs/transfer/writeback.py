@@ -1,18 +1,22 @@
-"""WriteBack: stores what was changed here, a moment after it was closed.
+"""WriteBack: tells the cluster what was changed here, a moment after it was changed.
 
-The queue knows keys and two callables, nothing of files or the network:
+The queue knows keys and four callables, nothing of files or the network:
 
     add(key) ─ settle delay ─ store([key, …]) ─┬ landed: forgotten
                                                ├ transient failure: again, later and later
                                                └ permanent failure: parked until `flush` or `add`
+
+Keys of one *group* settle and go together. A key whose *blocker* is still to land waits for it.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 import random
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,11 +30,13 @@ Outcome = Mapping[str, OSError | None]
 #: Where the cluster has no room, room may be made there without our knowing.
 NO_ROOM = frozenset({errno.EDQUOT, errno.ENOSPC})
 _PROBE_S = 30.0
-_MAX_BATCH = 200
+_MAX_BATCH = 2000
 #: The settle delay begins anew with each change, but lasts no longer than so many times itself.
 _LONGEST_SETTLE = 10
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
+#: What is blocked by something outside the queue is looked at again after this long.
+_BLOCKED_S = 0.5
 
 
 @dataclass(slots=True)
@@ -42,7 +48,12 @@ class _Entry:
     again: bool = False  # added once more while in flight
     parked: bool = False
     probing: bool = False  # parked, but tried again now and then
+    pressed: bool = False  # someone waits for it: it goes without settling
     error: OSError | None = None
+
+
+#: What workers choose by: when it is due, since when it waits, whether someone waits for it.
+_View = tuple[float, float, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +80,20 @@ class WriteBack:
         delay_s: float = 1.0,
         workers: int = 3,
         on_parked: Callable[[str, OSError], None] = lambda key, exc: None,
+        blocker: Callable[[str], str | None] = lambda key: None,
     ) -> None:
+        """*blocker* names a key that must land before; one of the same group may go along."""
         self._store = store
         self._group = group
         self._clock = clock
         self._delay_s = delay_s
         self._on_parked = on_parked
+        self._blocker = blocker
         self._condition = threading.Condition()  # guards all below
         self._entries: dict[str, _Entry] = {}
         self._stopping = False
+        self._changes = 0  # counts what may have unblocked something
+        self._wake_at = math.inf  # workers look again by then; earlier only for what is due earlier
         self._threads = [
             threading.Thread(target=self._work, name=f"store-{number}", daemon=True)
             for number in range(workers)
@@ -94,12 +110,14 @@ class WriteBack:
                 self._entries[key] = _Entry(now + self._delay_s, now)
             elif entry.in_flight:
                 entry.again = True
+                return
             else:
                 # A log that is appended to again and again is stored all the same.
                 latest = entry.since + _LONGEST_SETTLE * self._delay_s
                 entry.due = max(now, min(now + self._delay_s, latest))
                 entry.tries, entry.parked = 0, False
-            self._condition.notify_all()
+            if now + self._delay_s < self._wake_at:
+                self._condition.notify_all()
 
     def cancel(self, key: str) -> bool:
         """Forget *key*. Return False where its store is running already."""
@@ -140,13 +158,14 @@ class WriteBack:
             for key in wanted:
                 entry = self._entries[key]
                 entry.due, entry.parked, entry.tries = self._clock(), False, 0
+                entry.pressed = True
             self._condition.notify_all()
-            while self._unsettled_locked(wanted, patience) and not (
-                interrupted() or self._stopping
-            ):
-                if end is not None and self._clock() >= end:
-                    break
+        while self._unsettled(wanted, patience) and not (interrupted() or self._stopping):
+            if end is not None and self._clock() >= end:
+                break
+            with self._condition:
                 self._condition.wait(0.2)
+        with self._condition:
             return {key: self._entries[key].error for key in wanted if key in self._entries}
 
     def pending(self) -> list[Pending]:
@@ -180,12 +199,43 @@ class WriteBack:
             for thread in self._threads:
                 thread.start()
 
-    def _unsettled_locked(self, keys: set[str], patience: int | None) -> bool:
-        entries = [self._entries[key] for key in keys if key in self._entries]
-        return any(
-            each.in_flight or not (each.parked or (patience and each.tries >= patience))
-            for each in entries
-        )
+    def _unsettled(self, keys: set[str], patience: int | None) -> bool:
+        """Tell whether waiting for *keys* can still help."""
+        with self._condition:
+            waiting = [
+                key
+                for key in keys & self._entries.keys()
+                if not self._gave_up_locked(self._entries[key], patience)
+            ]
+            stuck = any(each.parked or each.tries for each in self._entries.values())
+        if not waiting or not stuck:
+            return bool(waiting)
+        return any(not self._waits_in_vain(key, patience) for key in waiting)
+
+    @staticmethod
+    def _gave_up_locked(entry: _Entry, patience: int | None) -> bool:
+        tried = patience is not None and entry.tries >= patience
+        return not entry.in_flight and (entry.parked or tried)
+
+    def _waits_in_vain(self, key: str, patience: int | None) -> bool:
+        """Tell whether *key* can't land because of one that can't."""
+        seen = {key}
+        blocker = self._blocker(key)
+        while blocker is not None and blocker not in seen:
+            seen.add(blocker)
+            with self._condition:
+                entry = self._entries.get(blocker)
+                if entry is not None and self._gave_up_locked(entry, patience):
+                    self._blame_locked(key, entry)
+                    return True
+            blocker = self._blocker(blocker)
+        return False
+
+    def _blame_locked(self, key: str, blocker: _Entry) -> None:
+        entry = self._entries.get(key)
+        if entry is not None and blocker.error is not None:
+            code, text = blocker.error.errno or errno.EIO, blocker.error.strerror
+            entry.error = os_error(code, None, f"waits for another change that failed: {text}")
 
     def _work(self) -> None:
         while True:
@@ -212,40 +262,81 @@ class WriteBack:
             return dict.fromkeys(batch, os_error(errno.EIO, None, f"internal error: {exc}"))
 
     def _take(self) -> list[str]:
-        with self._condition:
-            while not self._stopping:
-                batch = self._due_batch_locked()
+        """Wait for a batch that is due and settled; mark it as in flight."""
+        while not self._stopping:
+            with self._condition:
+                now = self._clock()
+                ready = {key: each for key, each in self._entries.items() if self._ready(each)}
+                wake = min((each.due for each in ready.values()), default=math.inf)
+                view = {key: (each.due, each.since, each.pressed) for key, each in ready.items()}
+                changes = self._changes
+            batch: list[str] = []
+            if wake <= now:
+                batch, wake = self._choose(view, now)
+            with self._condition:
+                batch = [key for key in batch if self._ready(self._entries.get(key))]
+                for key in batch:
+                    self._entries[key].in_flight = True
                 if batch:
-                    for key in batch:
-                        self._entries[key].in_flight = True
                     return batch
-                self._condition.wait(self._next_due_locked())
-            return []
+                if changes == self._changes and not self._stopping:
+                    wake = min(wake, self._next_due_locked(view))
+                    self._wake_at = wake
+                    pause = None if wake == math.inf else max(0.01, wake - self._clock())
+                    self._condition.wait(pause)
+        return []
 
-    def _due_batch_locked(self) -> list[str]:
-        now = self._clock()
-        due = [key for key, each in self._entries.items() if self._ready(each) and each.due <= now]
-        if not due:
-            return []
-        first = min(due, key=lambda key: self._entries[key].due)
-        group = self._group(first)
-        # Neighbours that are nearly due go along: one tar instead of two.
-        soon = now + self._delay_s / 2
-        return [
-            key
-            for key, each in self._entries.items()
-            if self._ready(each)
-            and (key == first or each.due <= soon)
-            and self._group(key) == group
-        ][:_MAX_BATCH]
+    def _choose(self, view: Mapping[str, _View], now: float) -> tuple[list[str], float]:
+        """Return the keys to store now, all of one group, or none and when to look again."""
+        groups: defaultdict[Hashable, list[str]] = defaultdict(list)
+        for key in view:
+            groups[self._group(key)].append(key)
+        wake = math.inf
+        for keys in sorted(groups.values(), key=lambda each: min(view[key][0] for key in each)):
+            # What waits for another try is no part of what settles.
+            going = [key for key in keys if view[key][0] <= now + self._delay_s or view[key][2]]
+            due = self._settled_at([view[key] for key in going or keys])
+            if due > now:
+                wake = min(wake, due)
+                continue
+            batch = self._unblocked(going)
+            if batch:
+                return batch[:_MAX_BATCH], wake
+        # What is blocked is looked at again when something lands: that notifies.
+        return [], min(wake, now + _BLOCKED_S) if wake == math.inf and view else wake
+
+    def _next_due_locked(self, seen: Mapping[str, _View]) -> float:
+        """Return when the first of those is due that were added since *seen* was taken."""
+        added = (
+            each.due for key, each in self._entries.items() if key not in seen and self._ready(each)
+        )
+        return min(added, default=math.inf)
+
+    def _settled_at(self, members: Sequence[_View]) -> float:
+        """Return when a group goes: once its last member is due, but no member waits for ever."""
+        if any(pressed for _, _, pressed in members):
+            return 0.0
+        first = min(due for due, _, _ in members)
+        latest = min(since for _, since, _ in members) + _LONGEST_SETTLE * self._delay_s
+        return max(first, min(max(due for due, _, _ in members), latest))
+
+    def _unblocked(self, keys: Sequence[str]) -> list[str]:
+        """Return those of *keys*, one group, that wait for nothing outside of them."""
+        going = set(keys)
+        blockers = {key: self._blocker(key) for key in keys}
+        while True:
+            held = {
+                key for key in going if blockers[key] is not None and blockers[key] not in going
+            }
+            if not held:
+                return [key for key in keys if key in going]
+            going -= held
 
     @staticmethod
-    def _ready(entry: _Entry) -> bool:
-        return not entry.in_flight and (not entry.parked or entry.probing)
-
-    def _next_due_locked(self) -> float | None:
-        waiting = [each.due for each in self._entries.values() if self._ready(each)]
-        return max(0.01, min(waiting) - self._clock()) if waiting else None
+    def _ready(entry: _Entry | None) -> bool:
+        if entry is None or entry.in_flight:
+            return False
+        return not entry.parked or entry.probing
 
     def _settle(self, batch: Sequence[str], outcome: Outcome) -> list[tuple[str, OSError]]:
         """Note what became of *batch*; return the keys that were parked, with the reasons."""
@@ -255,7 +346,7 @@ class WriteBack:
                 entry = self._entries.get(key)
                 if entry is None:
                     continue
-                entry.in_flight = False
+                entry.in_flight = entry.pressed = False
                 exc = outcome.get(key)
                 entry.error = exc
                 if exc is not None and not is_transient(exc) and not entry.again:
@@ -267,6 +358,7 @@ class WriteBack:
                 else:
                     entry.parked = False
                     self._settle_one_locked(key, entry, exc)
+            self._changes += 1
             self._condition.notify_all()
         return parked
 

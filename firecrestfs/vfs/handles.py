@@ -24,14 +24,15 @@ class CachedHandle(OpenFile):
         flags: int,
         complete: Callable[[CachedFile], None],
         reserve: Callable[[CachedFile, int], None],
-        note: Callable[[CachedFile, bool], None],
+        changing: Callable[[CachedFile], None],
+        closed: Callable[[CachedFile], None],
         released: Callable[[CachedFile, bool], None],
         synced: Callable[[CachedFile], None],
         grown: Callable[[CachedFile], bool],
     ) -> None:
         """*complete* fetches what is missing, *reserve* refuses sizes that can't be kept.
 
-        *note* is told of the first change (False) and of each close after changes (True). *grown*
+        *changing* is told before the first change, *closed* at each close after changes. *grown*
         takes what was appended on the cluster, as far as that is known, and tells whether it did.
         """
         self._file = file
@@ -40,7 +41,8 @@ class CachedHandle(OpenFile):
         self._append = bool(flags & os.O_APPEND)
         self._complete = complete
         self._reserve = reserve
-        self._note = note
+        self._begin_change = changing
+        self._closed = closed
         self._released = released
         self._synced = synced
         self._grown = grown
@@ -67,9 +69,8 @@ class CachedHandle(OpenFile):
             self._complete(self._file)
         end = (self._file.attr.size if self._append else offset) + len(data)
         self._reserve(self._file, end)
-        done = self._file.write(data, None if self._append else offset)
-        self._changed()
-        return done
+        self._change()
+        return self._file.write(data, None if self._append else offset)
 
     def truncate(self, size: int) -> None:
         """Cut or extend the local copy; to 0 without fetching anything."""
@@ -77,14 +78,14 @@ class CachedHandle(OpenFile):
         if size and not self._file.complete:
             self._complete(self._file)
         self._reserve(self._file, size)
+        self._change()
         self._file.truncate(size)
-        self._changed()
 
     def flush(self) -> None:
         """Write down that what was written is whole: from now on it survives our death."""
         if self._changing:
             self._changing = False
-            self._note(self._file, True)
+            self._closed(self._file)
 
     def getattr(self) -> Attr:
         """Return the attributes of the copy, own changes included.
@@ -107,10 +108,11 @@ class CachedHandle(OpenFile):
         self._file.released(self._writable)
         self._released(self._file, self._writable)
 
-    def _changed(self) -> None:
+    def _change(self) -> None:
+        """Write down that the file is being changed, before it is."""
         if not self._changing:
+            self._begin_change(self._file)
             self._changing = True
-            self._note(self._file, False)
 
     def _may_write(self) -> None:
         if not self._writable:

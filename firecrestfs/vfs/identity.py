@@ -11,6 +11,7 @@ import os
 import stat
 from dataclasses import replace
 
+from firecrestfs.cache.metadata import is_below, split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, UserInfo
 
@@ -26,6 +27,7 @@ class Identity:
         self.gid = gid
         self._system = system
         self._moved: dict[str, int] = {}  # path → inode, where it isn't the path's own
+        self._trees: dict[str, str] = {}  # renamed directory → where it was first seen
 
     def localise(self, path: str, attr: Attr) -> Attr:
         """Return *attr* of *path* with local owners and the inode that the mount shows."""
@@ -79,13 +81,32 @@ class Identity:
     def inode(self, path: str) -> int:
         """Return the stable 64-bit number of *path*: the same in every mount."""
         moved = self._moved.get(path)
-        return moved if moved is not None else self._hash(path)
+        if moved is not None:
+            return moved
+        return self._hash(self._first_path(path) if self._trees else path)
 
-    def move_inode(self, old: str, new: str) -> None:
-        """Let *new* keep the number that *old* had, and give *old* another for its next life."""
+    def move_inode(self, old: str, new: str, *, tree: bool = False) -> None:
+        """Let *new* keep the number that *old* had, and give *old* another for its next life.
+
+        With *tree* everything below keeps its number as well.
+        """
         number = self.inode(old)
+        if tree:
+            self._trees[new] = self._first_path(old)
+            for path in [each for each in self._moved if is_below(each, old) and each != old]:
+                self._moved[new + path[len(old) :]] = self._moved[path]
         self._moved[new] = number
         self._moved[old] = self._hash(f"{old}\0{number}")
+
+    def _first_path(self, path: str) -> str:
+        """Return where *path* was before the directories above it were renamed."""
+        directory = split(path)[0]
+        while directory != "/":
+            first = self._trees.get(directory)
+            if first is not None:
+                return f"{first}{path[len(directory) :]}"
+            directory = split(directory)[0]
+        return path
 
     def _hash(self, text: str) -> int:
         key = f"{self._system}\0{text}".encode("utf-8", "surrogateescape")

@@ -1,32 +1,26 @@
 """RemoteNames: making, removing and renaming entries of one system.
 
-Changes are carried out on the cluster before the call returns; what only exists here changes only
-here. Files that are unlinked while open stay on the cluster until the last handle is closed.
+Changes are shown at once and written down; the cluster is told of them after the settle delay, as
+they are then: what is undone until then costs nothing. Permissions are checked here, from modes and
+ids, so that the cluster has little to refuse.
 """
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
+import stat
+import uuid
 from contextlib import suppress
 from dataclasses import replace
 
-from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, Kind
-from firecrestfs.transfer.bundle import Member
 
 from . import guard, links
-from .overlay import differs
-from .removals import Removals
+from .entry import Entry
 from .view import RemoteParts, RemoteView
-
-log = logging.getLogger(__name__)
-
-#: How long a rename of a directory waits until what was changed in it is stored (seconds).
-_SETTLE_S = 60.0
 
 
 class RemoteNames:
@@ -35,19 +29,17 @@ class RemoteNames:
     def __init__(self, parts: RemoteParts, view: RemoteView, mountpoint: str) -> None:
         self._parts = parts
         self._view = view
-        self._client = parts.client
         self._identity = parts.identity
         self._tree = parts.tree
         self._overlay = parts.overlay
         self._stores = parts.stores
         self._system = parts.tree.system.name
         self._mountpoint = mountpoint
-        self.removals = Removals(parts)
 
     # -- removing ------------------------------------------------------------------------------
 
     def unlink(self, path: str) -> None:
-        """Remove *path*; a file that was never stored costs no request."""
+        """Remove *path*; what the cluster has never seen costs no request."""
         if self._view.litter.remove(path):
             return
         if split(path)[1].startswith(guard.HIDDEN_PREFIX):
@@ -57,129 +49,175 @@ class RemoteNames:
         if attr.kind is Kind.DIRECTORY:
             raise os_error(errno.EISDIR, path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
-        file = self._overlay.file(path)
-        failed = file is not None and self._stores.failure(file) is not None
-        if file is not None:
-            self._stores.settle(file)
-        if file is None or file.base is not None:
-            self._remove(path, attr.kind)
-        elif failed:
-            self._stores.remove_leftover(path, file)
-        if file is not None and self._overlay.detach(path, file) is not None:
-            self._stores.discard(file)
-        self._view.made_links.pop(path, None)
+        entry = self.entry_at(path, attr)
+        self._tree.require_sendable(entry.origin)
+        self._drop(entry)
 
     def rmdir(self, path: str) -> None:
-        """Remove *path* once a fresh listing shows it empty."""
+        """Remove *path*, which a listing of the last seconds shows empty.
+
+        What came into it meanwhile is found out before the cluster is told, and keeps it.
+        """
         attr = self._view.getattr(path)
         if attr.kind is not Kind.DIRECTORY:
             raise os_error(errno.ENOTDIR, path)
         if self._view.is_fixed(path):
             raise os_error(errno.EBUSY, path, "the cluster's own directories stay")
-        if any(differs(file) for _, file in self._overlay.files_below(path)):
-            raise os_error(errno.ENOTEMPTY, path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
-        for origin in self._overlay.gone_below(path):
-            self.removals.remove(origin)
-        self._remove(path, Kind.DIRECTORY)
+        self._require_empty(path)
+        with self._overlay.lock:
+            freed = self._overlay.release_orphans(path)
+        self._stores.note(*freed)
+        self._stores.changed(*freed)
+        self._drop(self.entry_at(path, attr))
         self._view.litter.remove_below(path)
 
-    def _remove(self, path: str, kind: Kind) -> None:
-        self._tree.require_sendable(path)
-        self._parts.flights.commit(lambda: self._client.remove(self._system, path, kind))
-        self._tree.changed(path, None)
+    def _require_empty(self, path: str) -> None:
+        remote = self._overlay.locate(path)
+        if remote is not None:
+            self._tree.freshen(remote)
+        if any(not self._view.is_litter_here(path, each.name) for each in self._view.readdir(path)):
+            raise os_error(errno.ENOTEMPTY, path)
+
+    def _drop(self, entry: Entry) -> None:
+        """Show *entry* no more; the cluster is told where it may have something of it."""
+        with self._overlay.lock:
+            self._release_replaced(entry)
+            adopter = self._adopter_of(entry)
+            self._overlay.unlink(entry)
+            kept = entry.busy or self._overlay.differs(entry)
+            if adopter is not None and kept:
+                self._adopt(adopter, entry)
+                kept = False
+        if adopter is not None:
+            self._stores.note(adopter)
+            self._stores.changed(adopter)
+        if kept:
+            self._stores.note(entry)
+            self._stores.changed(entry)
+        else:
+            self._stores.discard(entry)
+
+    def _release_replaced(self, entry: Entry) -> None:
+        """What *entry* was renamed over stays removed although *entry* goes elsewhere."""
+        replaced = self._overlay.release(entry)
+        if replaced is not None:
+            self._stores.changed(replaced)
+
+    # -- one file going over another -----------------------------------------------------------
+
+    def _adopter_of(self, entry: Entry) -> Entry | None:
+        """Return the new file that is shown where the cluster still has *entry*."""
+        if not entry.origin or entry.busy or entry.kind not in (Kind.FILE, Kind.SYMLINK):
+            return None
+        shown = self._overlay.shown_at_origin(entry)
+        if shown is None or shown is entry or shown.origin or shown.busy or shown.file is None:
+            return None
+        return shown
+
+    def _adopt(self, new: Entry, old: Entry) -> None:
+        """Let the new file *new* be stored over *old*, which isn't shown any more."""
+        base, origin = old.base, old.origin
+        self._overlay.settle(old, "")
+        old.attempted = ""
+        self._overlay.settle(new, origin)
+        new.sent += old.sent
+        assert new.file is not None
+        new.file.rebase(base, new.file.attr.inode)
+
+    def take_place(self, new: Entry) -> None:
+        """Note that the new file *new* has just been put where the cluster may have another."""
+        with self._overlay.lock:
+            there = self._overlay.unlinked_at(new)
+            if there is not None and self._adopter_of(there) is new:
+                self._adopt(new, there)
+                self._stores.cancel(there)
+                if not self._overlay.is_orphaned(there):
+                    self._stores.discard(there)
 
     # -- making --------------------------------------------------------------------------------
 
     def mkdir(self, path: str, mode: int) -> None:
-        """Make a directory on the cluster."""
+        """Make a directory."""
         self._view.require_creatable(path)
-        attr = self._parts.flights.commit(lambda: self._mkdir(path, mode & 0o777))
-        self._tree.made_directory(path, attr)
-
-    def _mkdir(self, path: str, mode: int) -> Attr:
-        self._client.mkdir(self._system, path)
-        attr = self._client.stat(self._system, path)
-        if attr.mode & 0o777 != mode:
-            # Set-id bits that the directory inherited stay.
-            self._client.chmod(self._system, path, attr.mode & 0o7000 | mode)
-            attr = self._client.stat(self._system, path)
-        return attr
+        parent = self._view.parent_of(path)
+        passed_on = parent.mode & stat.S_ISGID
+        mode = mode & 0o1777 | passed_on
+        shown = replace(
+            self._view.new_attr(path, mode),
+            kind=Kind.DIRECTORY,
+            nlink=2,
+            size=4096,
+            acl=parent.acl,
+            gid=parent.gid if passed_on else self._identity.gid,
+        )
+        entry = Entry(uuid.uuid4().hex, Kind.DIRECTORY, path, "", shown=shown, wanted_mode=mode)
+        entry.inherits = bool(passed_on) or parent.acl
+        self._make(entry)
 
     def symlink(self, target: str, path: str) -> None:
-        """Make a symlink; its text travels in a tar where requests can't carry any text."""
+        """Make a symlink."""
         self._view.require_creatable(path)
         text = links.remote_target(self._mountpoint, self._system, target)
-        directory, name = split(path)
-        member = Member(name, Kind.SYMLINK, link=text, mode=0o777)
+        if len(os.fsencode(text)) > _LINK_BYTES:
+            raise os_error(errno.ENAMETOOLONG, path)
+        attr = self._view.new_attr(path, 0o777)
+        size = len(os.fsencode(target))
+        shown = replace(attr, kind=Kind.SYMLINK, size=size, target=target)
+        entry = Entry(uuid.uuid4().hex, Kind.SYMLINK, path, "", shown=shown)
+        entry.text, entry.made_text = text, target
+        self._make(entry)
 
-        def place() -> Attr:
-            features = self._tree.features
-            if features.any_link and not any(each in text for each in features.forbidden):
-                self._client.symlink(self._system, text, path)
-            else:
-                self._parts.bundler.place([member], directory, directory)
-            return self._client.stat(self._system, path)
-
-        attr = self._parts.flights.commit(place)
-        if attr.kind is not Kind.SYMLINK:
-            raise os_error(errno.EEXIST, path)
-        self._tree.changed(path, replace(attr, target=text))
-        self._view.made_links[path] = target
+    def _make(self, entry: Entry) -> None:
+        self._overlay.add(entry)
+        self._stores.note(entry)
+        self._stores.changed(entry)
 
     def link(self, old: str, new: str) -> None:
-        """Make a hard link on the cluster."""
-        self._tree.require_sendable(old)
-        self._view.require_creatable(new)
-        if self._view.getattr(old).kind is Kind.DIRECTORY:
+        """Make a hard link on the cluster, at once."""
+        attr = self._view.getattr(old)
+        if attr.kind is Kind.DIRECTORY:
             raise os_error(errno.EPERM, old)
-        self._store_if_changed(old)
-        after = self._parts.flights.commit(lambda: self._parts.bundler.link(old, new))
-        file = self._overlay.file(old)
-        if file is not None:
-            file.adopt(after)
-        self._learn(old, after)
-        self._learn(new, after)
+        self._view.require_creatable(new)
+        entry = self.entry_at(old, attr)
+        for each in (entry, self._overlay.entry(split(new)[0])):
+            if each is not None and self._overlay.differs(each):
+                self._stores.store_now(each)
+        target = self._overlay.locate(new)
+        if target is None:
+            raise os_error(errno.EBUSY, new, "its directory is not yet on the cluster")
+        origin = entry.origin
+        self._tree.require_sendable(origin, target)
+        after = self._parts.flights.commit(lambda: self._parts.bundler.link(origin, target))
+        if entry.file is not None:
+            entry.file.adopt(after)
+        for path in (origin, target):
+            if after.kind is Kind.SYMLINK:
+                self._tree.forget(path)
+            else:
+                self._tree.changed(path, after)
 
     # -- renaming ------------------------------------------------------------------------------
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file; one that was never stored is renamed here alone."""
+        """Rename *old* to *new*: a file over a file, a directory over an empty one."""
         if split(new)[1].startswith(guard.HIDDEN_PREFIX):
             self._begin_orphan(old, new)
             return
         self._tree.require_sendable(old, new)
         guard.refuse_housekeeping(split(new)[1], new)
-        self.removals.wait_for(new)
+        guard.refuse_too_long(new)
         parent_of_old, _ = self._view.parent_of(old), self._view.parent_of(new)
         attr = self._view.getattr(old)
         self._identity.require_removable(old, parent_of_old, attr)
-        self._check_target(attr, new)
-        if attr.kind is Kind.DIRECTORY:
-            self._rename_directory(old, new)
+        if old == new:
             return
+        self._check_target(attr, new)
         if old in self._view.litter:
             self._rename_litter(old, new)
             return
-        self._rename_file(old, new)
-
-    def _rename_litter(self, old: str, new: str) -> None:
-        """Rename what only this machine has; under a common name it becomes a file to store."""
-        if guard.is_litter(split(new)[1]):
-            self._view.litter.rename(old, new)
-            return
-        attr, content = self._view.litter.attr(old), self._view.litter.content(old)
-        base = self._overlay.take_gone(new) or self._view.remote_attr_or_none(new)
-        file = self._parts.content.new(replace(attr, size=0))
-        file.create(attr.mode)
-        if content:
-            file.write(content, 0)
-        file.rebase(base, self._identity.inode(new))
-        self._drop(self._overlay.detach(new))
-        self._overlay.attach(new, file)
-        self._stores.note(file, closed=True)
-        self._stores.changed(file)
-        self._view.litter.remove(old)
+        self._check_way(attr, old, new)
+        self._rename(self.entry_at(old, attr), new)
 
     def _check_target(self, attr: Attr, new: str) -> None:
         target = self._view.attr_or_none(new)
@@ -192,84 +230,69 @@ class RemoteNames:
             raise os_error(errno.EISDIR, new)
         if target.kind is not Kind.DIRECTORY and attr.kind is Kind.DIRECTORY:
             raise os_error(errno.ENOTDIR, new)
+        if target.kind is Kind.DIRECTORY:
+            self._require_empty(new)
 
-    def _rename_file(self, old: str, new: str) -> None:
-        file = self._overlay.file(old)
-        for each in (file, self._overlay.file(new)):
-            if each is not None:
-                self._stores.settle(each)
-        if file is not None and file.base is None:
-            self._rename_here(old, new, file)
-        else:
-            self._store_if_changed(old)
-            self._rename_there(old, new)
-        if old in self._view.made_links:
-            self._view.made_links[new] = self._view.made_links.pop(old)
-
-    def _rename_directory(self, old: str, new: str) -> None:
-        """Rename a directory where the server can, what was changed in it stored first."""
-        if self._view.is_fixed(old):
+    def _check_way(self, attr: Attr, old: str, new: str) -> None:
+        """Raise EXDEV where the cluster could not rename what it has: programs copy then."""
+        if attr.kind is Kind.DIRECTORY and self._view.is_fixed(old):
             raise os_error(errno.EBUSY, old, "the cluster's own directories stay")
-        if not self._tree.features.rename:
-            raise os_error(errno.EXDEV, old, "a directory on the cluster is copied, not renamed")
-        failed = self._stores.flush(old, _SETTLE_S)
-        for path, reason in failed.items():
-            raise reason or os_error(errno.EBUSY, path, "it is still being stored")
-        after = self._parts.flights.commit(lambda: self._client.rename(self._system, old, new))
-        if after is None:
+        if self._tree.root_of(old) != self._tree.root_of(new):
+            raise os_error(errno.EXDEV, new, "another file system of the cluster")
+        if attr.kind is Kind.DIRECTORY and not self._tree.features.rename:
+            origin = self._overlay.locate(old)
+            if origin is not None and not self._parts.mover.can_move_tree(origin, new):
+                raise os_error(errno.EXDEV, old, "a batch job can't carry this name")
+
+    def _rename(self, entry: Entry, new: str) -> None:
+        target = self._view.attr_or_none(new)
+        replaced = self.entry_at(new, target) if target is not None else None
+        with self._overlay.lock:
+            self._release_replaced(entry)
+            if replaced is not None:
+                self._release_replaced(replaced)
+                self._overlay.unlink(replaced)
+            moved = self._overlay.move(entry, new)
+            there = self._overlay.unlinked_at(entry)
+            adopted = there is not None and self._adopter_of(there) is entry
+            if there is not None and adopted:
+                self._adopt(entry, there)
+            elif there is not None and self._may_replace(entry, there):
+                self._overlay.replace(entry, there)
+        gone = [each for each in {id(e): e for e in (replaced, there) if e is not None}.values()]
+        for each in gone:
+            if each.busy or self._overlay.differs(each):
+                self._stores.note(each)
+                self._stores.changed(each)
+            elif not self._overlay.is_orphaned(each):
+                self._stores.discard(each)
+        self._stores.note(*moved)
+        self._stores.changed(*moved)
+
+    @staticmethod
+    def _may_replace(entry: Entry, there: Entry) -> bool:
+        """Tell whether the cluster can rename *entry* over the unlinked *there*."""
+        return bool(entry.origin) and not there.busy and there.kind is not Kind.DIRECTORY
+
+    def _rename_litter(self, old: str, new: str) -> None:
+        """Rename what only this machine has; under a common name it becomes a file to store."""
+        if guard.is_litter(split(new)[1]):
+            self._view.litter.rename(old, new)
             return
-        for path, _ in self._overlay.files_below(old):
-            self._drop(self._overlay.move(path, new + path[len(old) :]))
-        self._identity.move_inode(old, new)
-        self._tree.refresh(old)
-        self._tree.refresh(new)
-
-    def _rename_on_cluster(self, old: str, new: str) -> Attr | None:
-        if self._tree.features.rename:
-            return self._client.rename(self._system, old, new)
-        return self._parts.bundler.rename(old, new)
-
-    def _rename_here(self, old: str, new: str, file: CachedFile) -> None:
-        """Rename what the cluster has never seen: it will be stored under its last name."""
-        base = self._overlay.take_gone(new) or self._view.remote_attr_or_none(new)
-        self._drop(self._overlay.move(old, new))
-        self._identity.move_inode(old, new)
-        file.rebase(base, self._identity.inode(new))
-        self._stores.note(file, closed=not file.writers)
-        self._stores.changed(file)
-
-    def _rename_there(self, old: str, new: str) -> None:
-        replaced = self._overlay.file(new)
-        if replaced is not None and replaced.base is None:
-            # It was never stored: nothing of it is on the cluster to be replaced.
-            self._drop(self._overlay.detach(new, replaced))
-        after = self._parts.flights.commit(lambda: self._rename_on_cluster(old, new))
-        if after is None:
-            return
-        self._drop(self._overlay.move(old, new))
-        self._overlay.take_gone(new)
-        self._identity.move_inode(old, new)
-        file = self._overlay.file(new)
-        if file is not None:
-            file.adopt(after)
-        self._tree.changed(old, None)
-        self._learn(new, after)
-
-    def _learn(self, path: str, attr: Attr) -> None:
-        """Note what a request told of *path*; the text of a link it didn't tell."""
-        if attr.kind is Kind.SYMLINK:
-            self._tree.forget(path)
-        else:
-            self._tree.changed(path, attr)
-
-    def _store_if_changed(self, path: str) -> None:
-        file = self._overlay.file(path)
-        if file is not None and differs(file):
-            self._stores.store_now(file)
-
-    def _drop(self, file: CachedFile | None) -> None:
-        if file is not None:
-            self._stores.discard(file)
+        attr, content = self._view.litter.attr(old), self._view.litter.content(old)
+        target = self._view.attr_or_none(new)
+        if target is not None:
+            self._drop(self.entry_at(new, target))
+        file = self._parts.content.new(replace(attr, size=0, inode=self._identity.inode(new)))
+        file.create(attr.mode)
+        if content:
+            file.write(content, 0)
+        entry = Entry(file.ident, Kind.FILE, new, "", file)
+        self._overlay.add(entry)
+        self.take_place(entry)
+        self._stores.note(entry)
+        self._stores.changed(entry)
+        self._view.litter.remove(old)
 
     # -- unlinked while open -------------------------------------------------------------------
 
@@ -277,20 +300,46 @@ class RemoteNames:
         """Unlink an open file here; the cluster keeps it until the last handle is closed."""
         attr = self._view.getattr(path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
-        file = self._overlay.file(path)
-        if file is not None and not file.complete:
+        entry = self.entry_at(path, attr)
+        if entry.file is not None and not entry.file.complete:
             # Who has it open shall be able to read it to the end.
             with suppress(OSError):
-                self._stores.complete(file)
-        if file is not None:
-            # What a store that is running now leaves on the cluster is to be removed later, too.
-            self._stores.settle(file)
-        file = self._overlay.orphan(path, hidden)
-        if file is not None:
-            self._stores.unlinked(file)
+                self._stores.complete(entry.file)
+        with self._overlay.lock:
+            self._release_replaced(entry)
+            adopter = self._adopter_of(entry)
+            self._overlay.orphan(entry, hidden)
+            if adopter is not None:
+                self._adopt(adopter, entry)
+        self._stores.cancel(entry)
+        self._stores.note(entry, *([adopter] if adopter is not None else []))
 
     def _end_orphan(self, hidden: str) -> None:
-        file, origin = self._overlay.end_orphan(hidden)
-        self._drop(file)
-        if origin:
-            self.removals.remove_or_retry(origin)
+        entry = self._overlay.end_orphan(hidden)
+        if entry is None:
+            return
+        if entry.busy or self._overlay.differs(entry):
+            self._stores.note(entry)
+            self._stores.changed(entry)
+        else:
+            self._stores.discard(entry)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def entry_at(self, path: str, attr: Attr) -> Entry:
+        """Return the entry shown at *path* as *attr*, made where nothing is known of it yet."""
+
+        def make() -> Entry:
+            origin = self._overlay.locate(path)
+            assert origin is not None
+            if attr.kind is Kind.FILE:
+                file = self._parts.content.new(attr)
+                return Entry(file.ident, Kind.FILE, path, origin, file)
+            ident = uuid.uuid4().hex
+            return Entry(ident, attr.kind, path, origin, shown=attr, remote=attr)
+
+        return self._overlay.add_or_get(path, make)
+
+
+#: Longest text of a symlink (PATH_MAX of Linux, without its end).
+_LINK_BYTES = 4095

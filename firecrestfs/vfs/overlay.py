@@ -1,195 +1,452 @@
-"""Local state laid over what the cluster lists: which path has which local copy, what is gone.
+"""Overlay: what was changed here and has not landed, laid over what the cluster has.
 
-This is the tree lock of DESIGN: associations change only in here, one short step at a time.
+Two names matter for each entry: the path at which the mount shows it, and the origin at which the
+cluster has it. They differ while a rename is on its way, and for everything below a directory that
+was renamed: `locate` translates. This is the tree lock of DESIGN: entries change only in here, one
+short step at a time.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 
-from firecrestfs.cache.cached_file import CachedFile, State
-from firecrestfs.cache.metadata import is_below, split
-from firecrestfs.model import Attr, DirEntry
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.metadata import is_below, join, split
+from firecrestfs.model import DirEntry, Kind
 
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """Times given to a stored entry; shown while the remote one has these size and mtime."""
-
-    size: int
-    remote_mtime_ns: int
-    atime_ns: int | None
-    mtime_ns: int | None
+from .entry import Change, Entry
 
 
 class Overlay:
-    """Paths of one system against their local copies. Thread-safe (the tree lock)."""
+    """The entries of one system. Thread-safe (the tree lock)."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards all below; reads of single keys go without
-        self._files: dict[str, CachedFile] = {}
-        self._paths: dict[str, str] = {}  # ident → path
-        self._names: defaultdict[str, set[str]] = defaultdict(set)  # directory → names in _files
-        self._gone: dict[str, Attr] = {}  # unlinked while open: removed remotely when closed
-        self._origins: dict[str, str] = {}  # hidden path → the path it was unlinked at
-        self._times: dict[str, _Times] = {}
+        self.lock = threading.RLock()  # guards all below; reads of single keys go without
+        self._shown: dict[str, Entry] = {}
+        self._origins: dict[str, Entry] = {}
+        self._idents: dict[str, Entry] = {}
+        self._names: defaultdict[str, set[str]] = defaultdict(set)  # directory → names in _shown
+        self._origin_names: defaultdict[str, set[str]] = defaultdict(set)  # the same of _origins
+        self._orphans: dict[str, Entry] = {}  # hidden path → entry that was unlinked while open
+        self._odd: set[str] = set()  # idents of what can make a path differ from its origin
 
     # -- looking up ----------------------------------------------------------------------------
 
+    def entry(self, path: str) -> Entry | None:
+        """Return what is known of *path*, hidden names of unlinked open files included."""
+        return self._shown.get(path) or self._orphans.get(path)
+
+    def by_ident(self, ident: str) -> Entry | None:
+        """Return the entry *ident*, None once it is forgotten."""
+        return self._idents.get(ident)
+
+    def by_origin(self, origin: str) -> Entry | None:
+        """Return the entry that the cluster has at *origin*."""
+        return self._origins.get(origin)
+
     def file(self, path: str) -> CachedFile | None:
         """Return the local copy at *path*."""
-        return self._files.get(path)
+        entry = self.entry(path)
+        return entry.file if entry is not None else None
 
-    def path_of(self, ident: str) -> str:
-        """Return the path of the local copy *ident*; empty where it has none any more."""
-        return self._paths.get(ident, "")
+    def of_file(self, file: CachedFile) -> Entry | None:
+        """Return the entry that *file* is the copy of."""
+        entry = self._idents.get(file.ident)
+        return entry if entry is not None and entry.file is file else None
 
-    def store_path(self, ident: str) -> str:
-        """Return where the copy *ident* is to be stored; empty where nowhere: it was unlinked."""
-        path = self._paths.get(ident, "")
-        return "" if path in self._origins else path
+    def locate(self, path: str) -> str | None:
+        """Return where the cluster has what *path* shows; None where it can have nothing."""
+        if not self._odd:
+            return path
+        with self.lock:
+            return self._locate_locked(path)
 
-    def gone(self, path: str) -> Attr | None:
-        """Return the remote file that is still at *path* although it was unlinked here."""
-        return self._gone.get(path)
+    def differs(self, entry: Entry) -> bool:
+        """Tell whether *entry* shows something that the cluster doesn't have just so."""
+        return bool(self.changes(entry))
 
-    def is_gone(self, path: str) -> bool:
-        """Tell whether *path* was unlinked here but not yet on the cluster."""
-        return path in self._gone
+    def changes(self, entry: Entry) -> list[Change]:
+        """Return what the cluster is still to be told of *entry*, in order."""
+        with self.lock:
+            return self._changes_locked(entry)
 
-    def files_below(self, path: str) -> list[tuple[str, CachedFile]]:
-        """Return the local copies at and below *path* with their paths."""
-        prefix = path.rstrip("/") + "/"
-        with self._lock:
-            return [
-                (each, file)
-                for each, file in self._files.items()
-                if each == path or each.startswith(prefix)
+    def below(self, path: str) -> list[Entry]:
+        """Return the entries shown at and below *path*, and those unlinked there."""
+        with self.lock:
+            found = [each for each in self._shown.values() if is_below(each.path, path)]
+            found += [
+                each
+                for each in self._origins.values()
+                if not each.path and is_below(each.origin, path)
             ]
+            return found
 
     def local_entries(self, directory: str) -> list[DirEntry]:
         """Return the entries of *directory* that are new or changed here."""
-        with self._lock:
+        with self.lock:
             names = sorted(self._names.get(directory, ()))
-            pairs = [(name, self._files[f"{directory.rstrip('/')}/{name}"]) for name in names]
-        return [DirEntry(name, file.attr) for name, file in pairs if differs(file)]
+            entries = [self._shown[join(directory, name)] for name in names]
+            return [
+                DirEntry(split(each.path)[1], each.attr)
+                for each in entries
+                if self._changes_locked(each)
+            ]
 
-    def remote_path(self, ident: str) -> str:
-        """Return where the cluster has the file of *ident*: an unlinked one is still there."""
-        path = self.path_of(ident)
-        return self._origins.get(path, path)
+    def hidden_names(self, remote_directory: str) -> set[str]:
+        """Return the names in *remote_directory* of what was unlinked or renamed away here."""
+        if not self._odd:
+            return set()
+        with self.lock:
+            return {
+                name
+                for name in self._origin_names.get(remote_directory, ())
+                if not self._is_home_locked(self._origins[join(remote_directory, name)])
+            }
+
+    def all(self) -> list[Entry]:
+        """Return all entries."""
+        with self.lock:
+            return list(self._idents.values())
 
     # -- associations --------------------------------------------------------------------------
 
-    def attach_or_get(self, path: str, make: Callable[[], CachedFile]) -> CachedFile:
-        """Return the copy at *path*, made by *make* where there is none."""
-        with self._lock:
-            file = self._files.get(path)
-            if file is None:
-                file = make()
-                self._attach_locked(path, file)
-            return file
+    def add(self, entry: Entry) -> None:
+        """Put *entry* at its path and origin; what was shown there must have been taken away."""
+        with self.lock:
+            self._idents[entry.ident] = entry
+            if entry.path:
+                self._show_locked(entry, entry.path)
+            if entry.origin:
+                self._settle_locked(entry, entry.origin)
 
-    def attach(self, path: str, file: CachedFile) -> Attr | None:
-        """Put *file* at *path*; return the remote file that was unlinked there and still is."""
-        with self._lock:
-            self._detach_locked(path)
-            self._attach_locked(path, file)
-            return self._gone.pop(path, None)
+    def add_or_get(self, path: str, make: Callable[[], Entry]) -> Entry:
+        """Return the entry at *path*, made by *make* where there is none."""
+        with self.lock:
+            entry = self.entry(path)
+            if entry is None:
+                entry = make()
+                self.add(entry)
+            return entry
 
-    def detach(self, path: str, file: CachedFile | None = None) -> CachedFile | None:
-        """Take the copy (only *file*, where given) from *path* and return it."""
-        with self._lock:
-            if file is not None and self._files.get(path) is not file:
-                return None
-            return self._detach_locked(path)
+    def forget(self, entry: Entry) -> None:
+        """Drop *entry*: nothing of it is left to be told or remembered."""
+        with self.lock:
+            self._hide_locked(entry)
+            self._leave_locked(entry)
+            self._idents.pop(entry.ident, None)
+            self._odd.discard(entry.ident)
+            self.release(entry)
+            for hidden in [key for key, each in self._orphans.items() if each is entry]:
+                del self._orphans[hidden]
 
-    def move(self, old: str, new: str) -> CachedFile | None:
-        """Move the copy at *old* to *new*; return the one that was there."""
-        with self._lock:
-            replaced = self._detach_locked(new)
-            file = self._detach_locked(old)
-            if file is not None:
-                self._attach_locked(new, file)
-            self._times.pop(new, None)
-            if old in self._times:
-                self._times[new] = self._times.pop(old)
-            return replaced
+    def unlink(self, entry: Entry) -> None:
+        """Show *entry* no more."""
+        with self.lock:
+            self._hide_locked(entry)
+            entry.path = ""
+            self._note_locked(entry)
+
+    def move(self, entry: Entry, new: str) -> list[Entry]:
+        """Show *entry*, with all below it, at *new*; return the entries that moved."""
+        with self.lock:
+            old = entry.path
+            moved = [each for each in self._shown.values() if is_below(each.path, old)]
+            for each in moved:
+                self._hide_locked(each)
+            for each in moved:
+                self._show_locked(each, new + each.path[len(old) :])
+            for hidden in [key for key in self._orphans if is_below(key, old)]:
+                self._orphans[new + hidden[len(old) :]] = self._orphans.pop(hidden)
+            return moved
+
+    def settle(self, entry: Entry, origin: str) -> list[Entry]:
+        """Note that the cluster has *entry*, with all below it, at *origin* now ("": nowhere).
+
+        Returns the entries whose origin changed.
+        """
+        with self.lock:
+            old = entry.origin
+            moved = [entry]
+            if old and origin and entry.kind is Kind.DIRECTORY:
+                moved = [each for each in self._origins.values() if is_below(each.origin, old)]
+            for each in moved:
+                self._leave_locked(each)
+            for each in moved:
+                end = each.origin[len(old) :] if each is not entry else ""
+                if origin:
+                    self._settle_locked(each, origin + end)
+                else:
+                    each.origin = ""
+                    self._note_locked(each)
+            return moved
+
+    def give_copy(self, entry: Entry, file: CachedFile) -> None:
+        """Give *entry* another local copy, and with it another ident."""
+        with self.lock:
+            self._idents.pop(entry.ident, None)
+            self._odd.discard(entry.ident)
+            entry.ident, entry.file = file.ident, file
+            self._idents[entry.ident] = entry
+            self._note_locked(entry)
 
     # -- unlinked while open -------------------------------------------------------------------
 
-    def orphan(self, path: str, hidden: str) -> CachedFile | None:
-        """Unlink *path* here; its copy lives on as *hidden* until that is unlinked too."""
-        with self._lock:
-            file = self._detach_locked(path)
-            if file is not None:
-                self._attach_locked(hidden, file)
-                self._origins[hidden] = path
-                if file.base is not None:
-                    self._gone[path] = file.base
-            return file
+    def orphan(self, entry: Entry, hidden: str) -> None:
+        """Unlink *entry* here; it lives on as *hidden* until that is unlinked too."""
+        with self.lock:
+            self.unlink(entry)
+            entry.held = bool(entry.origin)
+            self._orphans[hidden] = entry
 
-    def end_orphan(self, hidden: str) -> tuple[CachedFile | None, str]:
-        """Drop *hidden*: return its copy and the path that it was unlinked at."""
-        with self._lock:
-            return self._detach_locked(hidden), self._origins.pop(hidden, "")
+    def end_orphan(self, hidden: str) -> Entry | None:
+        """Drop *hidden*; return the entry that it was."""
+        with self.lock:
+            entry = self._orphans.pop(hidden, None)
+            if entry is not None:
+                entry.held = False
+            return entry
 
-    def take_gone(self, path: str) -> Attr | None:
-        """Return, once, the remote file that is still at *path* although it was unlinked here."""
-        with self._lock:
-            return self._gone.pop(path, None)
+    def is_orphan(self, path: str) -> bool:
+        """Tell whether *path* is the hidden name of an open file that was unlinked."""
+        return path in self._orphans
 
-    def gone_below(self, path: str) -> list[str]:
-        """Return what was unlinked here below *path* and is still on the cluster."""
-        with self._lock:
-            return [each for each in self._gone if is_below(each, path)]
+    def is_orphaned(self, entry: Entry) -> bool:
+        """Tell whether *entry* was unlinked and is still open."""
+        with self.lock:
+            return any(each is entry for each in self._orphans.values())
 
-    # -- times ---------------------------------------------------------------------------------
+    def release_orphans(self, directory: str) -> list[Entry]:
+        """Let what was unlinked in *directory* be removed although it is open; return it."""
+        with self.lock:
+            freed = [
+                each
+                for hidden, each in self._orphans.items()
+                if each.held and is_below(hidden, directory)
+            ]
+            for each in freed:
+                each.held = False
+            return freed
 
-    def remember_times(
-        self, path: str, attr: Attr, atime_ns: int | None, mtime_ns: int | None
-    ) -> None:
-        """Show these times for the stored *path* while *attr* describes it."""
-        with self._lock:
-            old = self._times.get(path)
-            if old is not None and (old.size, old.remote_mtime_ns) == (attr.size, attr.mtime_ns):
-                atime_ns = old.atime_ns if atime_ns is None else atime_ns
-                mtime_ns = old.mtime_ns if mtime_ns is None else mtime_ns
-            self._times[path] = _Times(attr.size, attr.mtime_ns, atime_ns, mtime_ns)
+    # -- one going over another ----------------------------------------------------------------
 
-    def with_times(self, path: str, attr: Attr) -> Attr:
-        """Return the remote *attr* with the times that were given to it here."""
-        times = self._times.get(path)
-        if times is None or attr.size != times.size or attr.mtime_ns != times.remote_mtime_ns:
-            return attr
-        return replace(
-            attr,
-            atime_ns=attr.atime_ns if times.atime_ns is None else times.atime_ns,
-            mtime_ns=attr.mtime_ns if times.mtime_ns is None else times.mtime_ns,
-        )
+    def shown_at_origin(self, entry: Entry) -> Entry | None:
+        """Return what is shown where the cluster would have it at the origin of *entry*."""
+        with self.lock:
+            directory, name = split(entry.origin)
+            above = self._origins.get(directory)
+            shown = directory if above is None else above.path
+            found = self._shown.get(join(shown, name)) if shown else None
+            return found if found is None or self._target_locked(found) == entry.origin else None
+
+    def unlinked_at(self, entry: Entry) -> Entry | None:
+        """Return what was unlinked here, and is still where the cluster shall have *entry*."""
+        with self.lock:
+            target = self._target_locked(entry)
+            there = self._origins.get(target) if target is not None else None
+            return there if there is not None and there is not entry and not there.path else None
+
+    def replace(self, entry: Entry, there: Entry) -> None:
+        """Let the move of *entry* take the place of the unlinked *there*."""
+        with self.lock:
+            entry.replacing, there.replaced_by = there, entry
+
+    def release(self, entry: Entry) -> Entry | None:
+        """Let *entry* take nobody's place; return whose it would have taken."""
+        with self.lock:
+            there, entry.replacing = entry.replacing, None
+            if there is not None:
+                there.replaced_by = None
+            return there
+
+    # -- what waits for what -------------------------------------------------------------------
+
+    def target(self, entry: Entry) -> str | None:
+        """Return where the cluster shall have *entry*: None while its directory isn't there."""
+        with self.lock:
+            return self._target_locked(entry)
+
+    def new_parent(self, entry: Entry) -> Entry | None:
+        """Return the nearest directory above *entry* that the cluster doesn't have yet."""
+        with self.lock:
+            for above in self._ancestors_locked(entry.path):
+                if above.kind is Kind.DIRECTORY:
+                    return above if not above.origin else None
+            return None
+
+    def ungiven_modes(self, path: str) -> list[Entry]:
+        """Return *path* and the directories above it whose modes are still to be set."""
+        with self.lock:
+            known = self._shown.get(path)
+            chain = [*([known] if known is not None else []), *self._ancestors_locked(path)]
+            return [each for each in chain if each.origin and each.mode_differs]
+
+    def topmost_new(self, entry: Entry) -> Entry:
+        """Return the uppermost of *entry* and the directories above it that are to be made."""
+        with self.lock:
+            top = entry
+            parent = self.new_parent(entry)
+            while parent is not None:
+                top, parent = parent, self.new_parent(parent)
+            return top
+
+    def topmost_removed(self, entry: Entry) -> Entry:
+        """Return the uppermost of the unlinked *entry* and the unlinked directories above it."""
+        with self.lock:
+            top = entry
+            directory = split(entry.origin)[0]
+            while directory != "/":
+                above = self._origins.get(directory)
+                if above is not None and not above.path:
+                    top = above
+                directory = split(directory)[0]
+            return top
+
+    def blocker(self, entry: Entry) -> Entry | None:
+        """Return an entry of which the cluster must be told before it is told of *entry*."""
+        with self.lock:
+            return next(self._blockers_locked(entry), None)
+
+    def blockers(self, entry: Entry) -> list[Entry]:
+        """Return all entries of which the cluster must be told before."""
+        with self.lock:
+            return list(self._blockers_locked(entry))
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _attach_locked(self, path: str, file: CachedFile) -> None:
-        self._files[path] = file
-        self._paths[file.ident] = path
+    def _changes_locked(self, entry: Entry) -> list[Change]:
+        if not entry.path:
+            return [Change.REMOVE] if entry.origin or entry.attempted else []
+        found = []
+        if not entry.origin and entry.file is None:
+            found.append(Change.MAKE)
+        elif entry.origin and not self._is_home_locked(entry):
+            found.append(Change.MOVE)
+        if entry.content_differs:
+            found.append(Change.STORE)
+        elif entry.mode_differs:
+            found.append(Change.SET)
+        return found
+
+    def _blockers_locked(self, entry: Entry) -> Iterator[Entry]:
+        if not entry.path:
+            yield from self._removal_blockers_locked(entry)
+            return
+        for above in self._ancestors_locked(entry.path):
+            if above.busy or not above.origin:
+                yield above
+        if entry.kind is Kind.DIRECTORY:
+            for each in self._idents.values():
+                if each is not entry and each.busy and self._touches(each, entry):
+                    yield each
+        target = self._target_locked(entry)
+        there = self._origins.get(target) if target is not None else None
+        if there is None or there is entry or there is entry.replacing:
+            return
+        if not self._is_cycle_locked(entry, there):
+            yield there
+
+    def _removal_blockers_locked(self, entry: Entry) -> Iterator[Entry]:
+        """A directory goes after what was renamed out of it, and after stores into it."""
+        if entry.replaced_by is not None:
+            yield entry.replaced_by
+        if entry.kind is not Kind.DIRECTORY or not entry.origin:
+            return
+        for each in self._idents.values():
+            inside = each.origin and each is not entry and is_below(each.origin, entry.origin)
+            if inside and (each.path or each.busy or each.held):
+                yield each
+
+    def _is_cycle_locked(self, entry: Entry, there: Entry) -> bool:
+        """Tell whether *there*, which is in the way of *entry*, waits for *entry* in turn."""
+        seen = set()
+        while there.path and there.ident not in seen:
+            seen.add(there.ident)
+            target = self._target_locked(there)
+            following = self._origins.get(target) if target is not None else None
+            if following is entry:
+                return True
+            if following is None or following is there:
+                return False
+            there = following
+        return False
+
+    @staticmethod
+    def _touches(each: Entry, directory: Entry) -> bool:
+        return bool(
+            (each.path and is_below(each.path, directory.path))
+            or (each.origin and directory.origin and is_below(each.origin, directory.origin))
+        )
+
+    def _ancestors_locked(self, path: str) -> Iterator[Entry]:
+        """Yield the known directories above *path*, nearest first."""
+        directory = split(path)[0]
+        while directory != "/":
+            above = self._shown.get(directory)
+            if above is not None:
+                yield above
+            directory = split(directory)[0]
+
+    def _target_locked(self, entry: Entry) -> str | None:
+        directory, name = split(entry.path)
+        above = self._locate_locked(directory)
+        return None if above is None else join(above, name)
+
+    def _locate_locked(self, path: str) -> str | None:
+        known, rest = path, ""
+        while known not in self._shown and known != "/":
+            known, name = split(known)
+            rest = f"/{name}{rest}"
+        entry = self._shown.get(known)
+        if entry is not None and not entry.origin:
+            return None
+        top = entry.origin if entry is not None else ""
+        remote = f"{top}{rest}" or "/"
+        # Something else that was there is shown elsewhere now, or not at all.
+        at = remote
+        while at != top and at != "/":
+            if at in self._origins:
+                return None
+            at = split(at)[0]
+        return remote
+
+    def _is_home_locked(self, entry: Entry) -> bool:
+        return bool(entry.path) and self._target_locked(entry) == entry.origin
+
+    def _note_locked(self, entry: Entry) -> None:
+        if entry.kind is Kind.DIRECTORY or entry.path != entry.origin:
+            self._odd.add(entry.ident)
+        else:
+            self._odd.discard(entry.ident)
+
+    def _show_locked(self, entry: Entry, path: str) -> None:
+        entry.path = path
+        self._shown[path] = entry
         directory, name = split(path)
         self._names[directory].add(name)
+        self._note_locked(entry)
 
-    def _detach_locked(self, path: str) -> CachedFile | None:
-        file = self._files.pop(path, None)
-        if file is not None:
-            self._paths.pop(file.ident, None)
-            directory, name = split(path)
-            self._names[directory].discard(name)
-            if not self._names[directory]:
-                del self._names[directory]
-        return file
+    def _hide_locked(self, entry: Entry) -> None:
+        if self._shown.get(entry.path) is entry:
+            del self._shown[entry.path]
+            _drop_name(self._names, entry.path)
+
+    def _settle_locked(self, entry: Entry, origin: str) -> None:
+        entry.origin = origin
+        self._origins[origin] = entry
+        directory, name = split(origin)
+        self._origin_names[directory].add(name)
+        self._note_locked(entry)
+
+    def _leave_locked(self, entry: Entry) -> None:
+        if self._origins.get(entry.origin) is entry:
+            del self._origins[entry.origin]
+            _drop_name(self._origin_names, entry.origin)
 
 
-def differs(file: CachedFile) -> bool:
-    """Tell whether *file* shows something that the cluster doesn't have."""
-    return file.state is not State.CLEAN or file.base is None
+def _drop_name(table: defaultdict[str, set[str]], path: str) -> None:
+    directory, name = split(path)
+    table[directory].discard(name)
+    if not table[directory]:
+        del table[directory]

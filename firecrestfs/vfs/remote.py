@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from firecrestfs.cache.cached_file import CachedFile, State
-from firecrestfs.cache.journal import FileRecord
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.journal import Found
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind
@@ -19,9 +20,10 @@ from firecrestfs.transfer import direct
 
 from . import guard
 from .base import Filesystem, OpenFile
+from .entry import Entry
 from .handles import CachedHandle
 from .names import RemoteNames
-from .overlay import differs
+from .recovery import Recovery
 from .view import RemoteParts, RemoteView
 
 
@@ -67,9 +69,9 @@ class RemoteFilesystem(Filesystem):
         self._tree.refresh(path)
 
     def sweep(self) -> None:
-        """Remove what could not be removed before: unlinked files, archives of ours."""
-        self._names.removals.retry()
-        self._parts.bundler.sweep()
+        """Remove archives of ours that could not be removed before."""
+        moving = any(each.moving is not None for each in self._overlay.all())
+        self._parts.bundler.sweep(links=not moving)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -115,7 +117,6 @@ class RemoteFilesystem(Filesystem):
         mode &= 0o7777
         if guard.is_litter(split(path)[1]):
             return self._view.litter.create(path, self._view.new_attr(path, mode), flags)
-        self._names.removals.wait_for(path)
         if not flags & os.O_EXCL and self._view.attr_or_none(path) is not None:
             return self.open(path, flags)
         self._view.require_creatable(path)
@@ -123,12 +124,11 @@ class RemoteFilesystem(Filesystem):
         self._content.make_room(0)
         file = self._content.new(self._view.new_attr(path, mode))
         file.create(mode)
-        replaced = self._overlay.attach(path, file)
-        if replaced is not None:
-            # It was unlinked here a moment ago and is still on the cluster: this goes over it.
-            file.rebase(replaced, file.attr.inode)
+        entry = Entry(file.ident, Kind.FILE, path, "", file)
+        self._overlay.add(entry)
+        self._names.take_place(entry)
         # An empty file that is closed is a file.
-        self.stores.note(file, closed=True)
+        self.stores.note(entry)
         return self._handle(file, flags)
 
     def truncate(self, path: str, size: int) -> None:
@@ -150,48 +150,63 @@ class RemoteFilesystem(Filesystem):
             flags,
             self.stores.complete,
             self._reserve,
-            lambda changed, closed: self.stores.note(changed, closed=closed),
+            self.stores.changing,
+            self.stores.closed,
             self._released,
             self._synced,
             self._grown,
         )
-        if flags & os.O_ACCMODE != os.O_RDONLY:
-            self.stores.hold(file)
+        entry = self._overlay.of_file(file)
+        if entry is not None and flags & os.O_ACCMODE != os.O_RDONLY:
+            self.stores.cancel(entry)
         return handle
 
     def _grown(self, file: CachedFile) -> bool:
         """Take what was appended to *file* on the cluster, if we have heard of it."""
-        path = self._overlay.path_of(file.ident)
-        now = self._tree.last_known(path) if path else None
-        if now is None or now.size <= file.attr.size or differs(file) or file.writers:
+        entry = self._overlay.of_file(file)
+        now = self._tree.last_known(entry.origin) if entry is not None and entry.origin else None
+        if entry is None or now is None or now.size <= file.attr.size:
+            return False
+        if entry.content_differs or file.writers:
             return False
         return self.stores.fetch_growth(file, now)
 
     def _current_copy(self, path: str) -> CachedFile:
         """Return the local copy of what is at *path* now, made new where there is none."""
-        file = self._overlay.file(path)
-        if file is None or not (differs(file) or file.writers):
-            attr = self._tree.getattr(path)
-            outdated = file is not None and not file.describes(attr)
-            if file is not None and outdated and not self.stores.fetch_growth(file, attr):
-                self.stores.give_up(path, file)
-            file = self._overlay.attach_or_get(path, lambda: self._content.new(attr))
-        return file
+        entry = self._overlay.entry(path)
+        file = entry.file if entry is not None else None
+        if entry is None or file is None or not (entry.content_differs or file.writers):
+            attr = self._view.remote_attr(path)
+            if entry is not None and file is not None and not file.describes(attr):
+                self._update(entry, file, attr)
+            entry = self._names.entry_at(path, attr)
+        if entry.file is None:
+            raise os_error(errno.EPERM, path)
+        return entry.file
+
+    def _update(self, entry: Entry, file: CachedFile, attr: Attr) -> None:
+        """Bring the copy *file* of *entry* to the version *attr*."""
+        if not self.stores.fetch_growth(file, attr):
+            self.stores.renew(entry, attr)
 
     def _reserve(self, file: CachedFile, size: int) -> None:
         limit = self.system.limits.upload
         if size > limit:
-            path = self._overlay.path_of(file.ident)
+            entry = self._overlay.of_file(file)
+            path = entry.path if entry is not None else None
             raise os_error(errno.EFBIG, path, direct.over_limit(size, limit, "store"))
         if size > file.attr.size:
             self._content.make_room(size - file.attr.size)
 
     def _released(self, file: CachedFile, wrote: bool) -> None:
-        if wrote:
-            self.stores.changed(file)
+        entry = self._overlay.of_file(file)
+        if entry is not None and wrote:
+            self.stores.changed(entry)
 
     def _synced(self, file: CachedFile) -> None:
-        failure = self.stores.failure(file)
+        self.stores.seal()
+        entry = self._overlay.of_file(file)
+        failure = self.stores.failure(entry) if entry is not None else None
         if failure is not None:
             raise failure
 
@@ -202,19 +217,19 @@ class RemoteFilesystem(Filesystem):
         self._names.unlink(path)
 
     def mkdir(self, path: str, mode: int) -> None:
-        """Make a directory on the cluster."""
+        """Make a directory."""
         self._names.mkdir(path, mode)
 
     def rmdir(self, path: str) -> None:
-        """Remove *path* once a fresh listing shows it empty."""
+        """Remove *path*, which a listing of the last seconds shows empty."""
         self._names.rmdir(path)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file; one that was never stored is renamed here alone."""
+        """Rename a file or a directory; what was never stored is renamed here alone."""
         self._names.rename(old, new)
 
     def symlink(self, target: str, path: str) -> None:
-        """Make a symlink; its text, whatever it is, travels in a tar."""
+        """Make a symlink with any text."""
         self._names.symlink(target, path)
 
     def link(self, old: str, new: str) -> None:
@@ -224,29 +239,26 @@ class RemoteFilesystem(Filesystem):
     # -- attributes ----------------------------------------------------------------------------
 
     def chmod(self, path: str, mode: int) -> None:
-        """Set the mode: with the next store where there is one to come, else at once."""
+        """Set the mode: with the next store where there is one to come, else by itself."""
         attr = self._view.getattr(path)
         self._identity.require_owner(path, attr)
         mode &= 0o7777
-        file = self._overlay.file(path)
-        if file is not None and differs(file):
-            file.set_mode(mode)
-            self._changed_attributes(file)
-        elif path not in self._view.litter and mode != attr.mode:
-            self._chmod_there(path, mode, file)
+        if path in self._view.litter or (mode == attr.mode and not self._is_pending(path)):
+            return
+        entry = self._names.entry_at(path, attr)
+        if entry.origin:
+            self._tree.require_sendable(entry.origin)
+        if entry.file is not None:
+            entry.file.set_mode(mode)
+        elif entry.shown is not None:
+            with self._overlay.lock:
+                entry.wanted_mode = mode
+                entry.shown = replace(entry.shown, mode=mode)
+        self._changed_attributes(entry)
 
-    def _chmod_there(self, path: str, mode: int, file: CachedFile | None) -> None:
-        self._tree.require_sendable(path)
-        client, system = self._parts.client, self.system.name
-
-        def change() -> Attr:
-            client.chmod(system, path, mode)
-            return client.stat(system, path)
-
-        after = self._parts.flights.commit(change)
-        if file is not None:
-            file.adopt(after)
-        self._tree.changed(path, after)
+    def _is_pending(self, path: str) -> bool:
+        entry = self._overlay.entry(path)
+        return entry is not None and self._overlay.differs(entry)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         """Accept what changes nothing; other owners and groups have no local names."""
@@ -261,22 +273,32 @@ class RemoteFilesystem(Filesystem):
         attr = self._view.getattr(path)
         if not self._identity.may(attr, os.W_OK):
             self._identity.require_owner(path, attr)
-        file = self._overlay.file(path)
-        if file is not None and differs(file):
-            file.set_times(atime_ns, mtime_ns)
-            self._changed_attributes(file)
-        elif path not in self._view.litter:
-            shown = self._tree.getattr(path) if file is None else file.attr
-            self._overlay.remember_times(path, shown, atime_ns, mtime_ns)
+        if path in self._view.litter:
+            return
+        entry = self._names.entry_at(path, attr)
+        if entry.file is not None:
+            if entry.content_differs:
+                entry.file.set_times(atime_ns, mtime_ns)
+                self._changed_attributes(entry)
+            else:
+                entry.file.show_times(atime_ns, mtime_ns)
+        elif entry.shown is not None:
+            with self._overlay.lock:
+                entry.times_given = True
+                entry.shown = replace(
+                    entry.shown,
+                    atime_ns=entry.shown.atime_ns if atime_ns is None else atime_ns,
+                    mtime_ns=entry.shown.mtime_ns if mtime_ns is None else mtime_ns,
+                )
+            self.stores.note(entry)
 
-    def _changed_attributes(self, file: CachedFile) -> None:
-        if not file.writers:
-            self.stores.note(file, closed=True)
-            self.stores.changed(file)
+    def _changed_attributes(self, entry: Entry) -> None:
+        self.stores.note(entry)
+        self.stores.changed(entry)
 
-    def recover(self, record: FileRecord) -> None:
+    def recover(self, found: Sequence[Found]) -> None:
         """Take up what an earlier process left, as the journal has it."""
-        self.stores.recover(record, self._view.new_attr(record.path, 0o644))
+        Recovery(self._parts, self._view).take_up(found)
 
     # -- extended attributes -------------------------------------------------------------------
 
@@ -290,13 +312,13 @@ class RemoteFilesystem(Filesystem):
         return value.encode("utf-8", "surrogateescape")
 
     def _fact(self, path: str, attr: Attr, field: str) -> str | None:
-        file = self._overlay.file(path)
+        entry = self._overlay.entry(path)
         user = self._identity.user
         match field:
             case "state":
-                return self._state(file)
+                return self._state(entry)
             case "error":
-                failure = self.stores.failure(file) if file is not None else None
+                failure = self.stores.failure(entry) if entry is not None else None
                 return None if failure is None else str(failure.strerror)
             case "owner":
                 return _name_of(attr.owner, {user.uid: user.name})
@@ -308,12 +330,13 @@ class RemoteFilesystem(Filesystem):
                 return attr.target
         return None
 
-    def _state(self, file: CachedFile | None) -> str:
-        if file is None or (file.state is State.CLEAN and not file.complete):
-            return "remote"
-        if file.state is not State.CLEAN and self.stores.failure(file) is not None:
+    def _state(self, entry: Entry | None) -> str:
+        if entry is None or not self._overlay.differs(entry):
+            complete = entry is not None and entry.file is not None and entry.file.complete
+            return "cached" if complete else "remote"
+        if self.stores.failure(entry) is not None:
             return "failed"
-        return {State.CLEAN: "cached", State.DIRTY: "dirty", State.STORING: "storing"}[file.state]
+        return "storing" if entry.busy else "dirty"
 
 
 def _name_of(text: str, names: Mapping[int, str]) -> str:

@@ -1,37 +1,40 @@
-"""Stores: where local copies, the cluster and the write-back queue of one system meet.
+"""Stores: where entries, the journal and the write-back queue of one system meet.
 
-The queue knows keys, the copies their bytes, the engine requests; this is the one place that
-knows all three.
+The queue knows keys, entries their copies and places, `landing` the requests; this is the one
+place that knows all three.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from firecrestfs.cache.cached_file import CachedFile, Snapshot, State
+from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
-from firecrestfs.cache.journal import FileRecord, Journal
+from firecrestfs.cache.journal import Journal, Record
 from firecrestfs.cache.metadata import boottime, split
-from firecrestfs.errors import ConflictError, os_error
-from firecrestfs.model import Attr, StoreItem
+from firecrestfs.errors import is_transient, os_error
+from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.writeback import NO_ROOM, Pending, WriteBack
 
+from .entry import Change, Entry
 from .flights import Flights
-from .overlay import Overlay, differs
+from .landing import Landing
+from .overlay import Overlay
 from .tree import RemoteTree
 
 log = logging.getLogger(__name__)
 
-#: How long a namespace operation waits for a store of the same path that is running.
+#: How long an operation that can't go on without it waits for a store that is running.
 _IDLE_S = 60.0
 
 
 class Stores:
-    """Fetches and stores the local copies of one system. Thread-safe."""
+    """Fetches copies and tells the cluster of changes. Thread-safe."""
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class Stores:
         journal: Journal,
         engine: TransferEngine,
         flights: Flights,
-        report: Callable[[str, str], None],
+        landing: Landing,
         delay_s: float,
     ) -> None:
         self._tree = tree
@@ -50,31 +53,50 @@ class Stores:
         self._journal = journal
         self._engine = engine
         self._flights = flights
-        self.report = report  # tells the user of a path and what is wrong with it
+        self._landing = landing
+        self.report = landing.report
+        landing.write_down = self.note
         self._queue = WriteBack(
-            self._store, self._directory_of, boottime, delay_s, on_parked=self._parked
+            self._store,
+            self._group_of,
+            boottime,
+            delay_s,
+            on_parked=self._parked,
+            blocker=self._blocker_of,
         )
 
     # -- fetching ------------------------------------------------------------------------------
 
+    def give_modes(self, path: str) -> None:
+        """Set on the cluster the modes that were changed here at and above *path*.
+
+        Whoever was let in by a chmod a moment ago must not find the door still shut.
+        """
+        for entry in reversed(self._overlay.ungiven_modes(path)):
+            with suppress(OSError):
+                self.store_now(entry)
+
     def complete(self, file: CachedFile) -> None:
         """Fetch the content of *file*. Raises EFBIG over the direct limit."""
         if not file.complete:
+            entry = self._overlay.of_file(file)
+            if entry is not None and entry.path:
+                self.give_modes(entry.path)
             self._flights.run(lambda: self._fetch(file), ("get", file.ident))
 
     def _fetch(self, file: CachedFile) -> None:
-        path = self._overlay.remote_path(file.ident)
+        entry = self._overlay.of_file(file)
         attr = file.base
         if file.complete or attr is None:
             return
-        if not path:
+        if entry is None or not entry.origin:
             raise os_error(
                 errno.ESTALE, None, "it changed or was removed on the cluster: open it again"
             )
         self._content.make_room(attr.size)
-        data = self._engine.fetch(path, attr)
+        data = self._engine.fetch(entry.origin, attr)
         if len(data) != attr.size:
-            attr = self._version_of(path, data)
+            attr = self._version_of(entry.origin, data)
         file.fill(data, attr)
         self._content.used(file)
 
@@ -83,99 +105,139 @@ class Stores:
 
         *attr* is what the cluster has now.
         """
-        if not file.complete or attr.size < file.attr.size:
+        entry = self._overlay.of_file(file)
+        if entry is None or not file.complete or attr.size < file.attr.size:
             return False
 
         def fetch() -> bool:
-            path = self._overlay.remote_path(file.ident)
-            data = self._engine.fetch(path, attr)
-            version = attr if len(data) == attr.size else self._version_of(path, data)
+            data = self._engine.fetch(entry.origin, attr)
+            version = attr if len(data) == attr.size else self._version_of(entry.origin, data)
             return file.grow(data, version)
 
         return self._flights.run(fetch, ("grow", file.ident))
 
-    def _version_of(self, path: str, data: bytes) -> Attr:
+    def _version_of(self, origin: str, data: bytes) -> Attr:
         """Return the attributes of the version that *data* is: the known ones were outdated."""
-        self._tree.forget(path)
-        attr = self._tree.fetch_attr(path)
+        self._tree.forget(origin)
+        attr = self._tree.fetch_attr(origin)
         # A file that goes on growing is read as far as it was.
         if attr.size < len(data):
-            raise os_error(errno.EAGAIN, path, "it is being rewritten on the cluster; try again")
+            raise os_error(errno.EAGAIN, origin, "it is being rewritten on the cluster; try again")
         return replace(attr, size=len(data))
 
     # -- the journal ---------------------------------------------------------------------------
 
-    def note(self, file: CachedFile, *, closed: bool) -> None:
-        """Write down that *file* holds something to be stored; *closed*: and that it is whole."""
-        path = self._overlay.store_path(file.ident)
-        if path and differs(file):
-            system = self._tree.system.name
-            self._journal.record(
-                FileRecord(file.ident, system, path, closed, *file.wanted, base=file.base)
-            )
+    def note(self, *entries: Entry) -> None:
+        """Write down what the cluster is still to be told of *entries*, all as one change."""
+        records, landed = [], []
+        for entry in entries:
+            if self._overlay.by_ident(entry.ident) is entry and self._overlay.differs(entry):
+                records.append(self._record_of(entry))
+            else:
+                landed.append(entry.ident)
+        self._journal.record(*records)
+        self._journal.forget(*landed)
 
-    def give_up(self, path: str, file: CachedFile) -> None:
-        """Let go of the clean *file*: something else is at *path* now."""
-        if self._overlay.detach(path, file) is not None:
-            self._content.drop(file)
+    def changing(self, file: CachedFile) -> None:
+        """Note that someone is about to change *file*: what was closed before stays promised."""
+        file.begin_change()
+        entry = self._overlay.of_file(file)
+        if entry is not None:
+            entry.closed = False
+            self.note(entry)
 
-    def remove_leftover(self, path: str, file: CachedFile) -> None:
-        """Remove what a failed store of the new *file* may have left on the cluster."""
-        if file.complete:
-            data = file.read(file.attr.size, 0)
-            self._flights.commit(lambda: self._engine.remove_leftover(path, data))
-            self._tree.forget(path)
+    def closed(self, file: CachedFile) -> None:
+        """Note that what was written into *file* is whole."""
+        entry = self._overlay.of_file(file)
+        if entry is not None:
+            entry.closed = True
+            self.note(entry)
+            file.drop_promised()
 
-    def unlinked(self, file: CachedFile) -> None:
-        """Note that *file* lost its name while open: nothing of it is to be stored any more."""
-        self.settle(file)
-        self._journal.forget(file.ident)
-
-    def discard(self, file: CachedFile) -> None:
-        """Drop *file* and what was written down of it: nobody wants it any more."""
-        self._content.drop(file)
-        self._journal.forget(file.ident)
-
-    def recover(self, record: FileRecord, attr: Attr) -> None:
-        """Take up what an earlier process left; *attr* describes a new file at its path."""
-        name = split(record.path)[1]
-        if not record.closed:
-            where = self._content.set_aside(record.ident, name)
-            self._journal.forget(record.ident)
-            self.report(record.path, f"was being written when the mount died: kept as {where}")
-            return
-        file = self._content.recover(record.ident, record.base or attr)
+    def _record_of(self, entry: Entry) -> Record:
+        file = entry.file
+        record = Record(
+            entry.ident,
+            self._tree.system.name,
+            entry.path,
+            entry.origin,
+            entry.kind,
+            entry.closed,
+            entry.wanted_mode,
+            base=entry.base,
+            text=entry.text,
+            made_text=entry.made_text,
+            sent=tuple((each.size, each.sha256) for each in entry.sent),
+            attempted=entry.attempted,
+            moving=entry.moving and (entry.moving.target, entry.moving.dev, entry.moving.ino),
+        )
         if file is None:
-            self._journal.forget(record.ident)
-            self.report(record.path, "its bytes are gone from the state directory")
-            return
-        file.recover(record.base, record.mode, record.exact_mode, record.mtime_ns)
-        self._overlay.attach(record.path, file)
-        self.changed(file)
+            shown = entry.shown
+            return record if shown is None else replace(record, mtime_ns=shown.mtime_ns)
+        mode, exact, mtime_ns = file.wanted
+        record = replace(
+            record, mode=mode, exact_mode=exact, mtime_ns=mtime_ns, promised=file.promised
+        )
+        if entry.closed and entry.content_differs:
+            size, crc = file.closed()
+            record = replace(record, size=size, crc=crc)
+        return record
 
-    # -- storing -------------------------------------------------------------------------------
+    def seal(self) -> None:
+        """Return when everything written down so far survives a power loss."""
+        self._journal.seal()
 
-    def changed(self, file: CachedFile) -> None:
-        """Store *file* after the settle delay; one that someone writes waits for its close."""
-        if not file.writers and differs(file) and self._overlay.store_path(file.ident):
-            self._queue.add(file.ident)
+    def give_up(self, entry: Entry) -> None:
+        """Let go of the clean *entry*: something else is at its path now."""
+        self._overlay.forget(entry)
+        if entry.file is not None:
+            self._content.drop(entry.file)
 
-    def hold(self, file: CachedFile) -> None:
-        """Don't begin to store *file*: it is being written."""
-        self._queue.cancel(file.ident)
+    def renew(self, entry: Entry, attr: Attr) -> None:
+        """Let *entry* stand for another version, *attr*, of its file: the old copy is outdated."""
+        old = entry.file
+        if not self._overlay.differs(entry):
+            self.give_up(entry)
+        elif old is not None:
+            self._overlay.give_copy(entry, self._content.new(attr))
+            self._content.drop(old)
 
-    def settle(self, file: CachedFile) -> None:
-        """Wait until no store of *file* runs, and let none begin by itself."""
-        if not self._queue.cancel(file.ident):
-            self._queue.wait_idle(file.ident, _IDLE_S)
-            self._queue.cancel(file.ident)
+    def discard(self, entry: Entry) -> None:
+        """Drop *entry*, its bytes and what was written down of it: nobody wants it any more."""
+        self._queue.cancel(entry.ident)
+        self.give_up(entry)
+        self._journal.forget(entry.ident)
 
-    def store_now(self, file: CachedFile) -> None:
-        """Return when the cluster has what *file* holds now. Raises why it doesn't."""
-        self._queue.add(file.ident)
-        failed = self._queue.flush([file.ident], _IDLE_S)
-        if file.ident in failed:
-            raise failed[file.ident] or os_error(errno.ETIMEDOUT, None, "not stored in time")
+    # -- telling the cluster -------------------------------------------------------------------
+
+    def changed(self, *entries: Entry) -> None:
+        """Tell the cluster of *entries* after the settle delay; what is written waits."""
+        for entry in entries:
+            if self._may_go(entry):
+                self._queue.add(entry.ident)
+            elif not self._overlay.differs(entry):
+                self._queue.cancel(entry.ident)
+
+    def _may_go(self, entry: Entry) -> bool:
+        if entry.held or self._overlay.by_ident(entry.ident) is not entry:
+            return False
+        writing = entry.path and entry.file is not None and entry.file.writers
+        return not writing and self._overlay.differs(entry)
+
+    def cancel(self, entry: Entry) -> None:
+        """Don't tell the cluster of *entry*, for now."""
+        self._queue.cancel(entry.ident)
+
+    def settle(self, entry: Entry) -> None:
+        """Wait until the cluster isn't being told of *entry*."""
+        if entry.busy:
+            self._queue.wait_idle(entry.ident, _IDLE_S)
+
+    def store_now(self, entry: Entry) -> None:
+        """Return when the cluster knows all of *entry*. Raises why it doesn't."""
+        failed = self._flush(self._with_blockers([entry]), _IDLE_S, lambda: False, None)
+        if entry.ident in failed:
+            raise failed[entry.ident] or os_error(errno.ETIMEDOUT, None, "not stored in time")
 
     def flush(
         self,
@@ -184,29 +246,48 @@ class Stores:
         interrupted: Callable[[], bool] = lambda: False,
         patience: int | None = None,
     ) -> dict[str, OSError | None]:
-        """Store everything at and below *path*, open files included, as it is now.
+        """Tell the cluster of everything at and below *path*, open files included, as it is now.
 
         With *patience*, what failed so often is reported although it is tried on.
 
         Returns the paths that did not land, with the reason where one is known.
         """
-        idents = []
-        for _, file in self._overlay.files_below(path):
-            wanted = self._overlay.store_path(file.ident)
-            if wanted and (differs(file) or file.state is State.STORING):
-                self._queue.add(file.ident)
-                idents.append(file.ident)
-        failed = self._queue.flush(idents, timeout_s, interrupted, patience)
-        return {self._overlay.path_of(ident): exc for ident, exc in failed.items()}
+        entries = self._with_blockers(
+            each for each in self._overlay.below(path) if self._overlay.differs(each)
+        )
+        failed = self._flush(entries, timeout_s, interrupted, patience)
+        return {_where(self._overlay.by_ident(ident)): exc for ident, exc in failed.items()}
+
+    def _flush(
+        self,
+        entries: Iterable[Entry],
+        timeout_s: float | None,
+        interrupted: Callable[[], bool],
+        patience: int | None,
+    ) -> dict[str, OSError | None]:
+        idents = [each.ident for each in entries if not each.held]
+        for ident in idents:
+            self._queue.add(ident)
+        return self._queue.flush(idents, timeout_s, interrupted, patience)
+
+    def _with_blockers(self, entries: Iterable[Entry]) -> list[Entry]:
+        found = {each.ident: each for each in entries}
+        waiting = list(found.values())
+        while waiting:
+            for each in self._overlay.blockers(waiting.pop()):
+                if each.ident not in found:
+                    found[each.ident] = each
+                    waiting.append(each)
+        return list(found.values())
 
     def pending(self) -> list[tuple[str, Pending]]:
         """Return what has not landed with its paths, oldest first."""
-        rows = [(self._overlay.path_of(row.key), row) for row in self._queue.pending()]
+        rows = [(_where(self._overlay.by_ident(row.key)), row) for row in self._queue.pending()]
         return [(path, row) for path, row in rows if path]
 
-    def failure(self, file: CachedFile) -> OSError | None:
-        """Return why the last store of *file* failed."""
-        return self._queue.error_of(file.ident)
+    def failure(self, entry: Entry) -> OSError | None:
+        """Return why the cluster could not be told of *entry* the last time."""
+        return self._queue.error_of(entry.ident)
 
     def require_room(self, path: str) -> None:
         """Raise what the cluster says to stores near *path* while it has no room for them."""
@@ -220,68 +301,54 @@ class Stores:
                 raise os_error(reason.errno, path, text)
 
     def stop(self) -> None:
-        """Begin no further store."""
+        """Begin nothing more."""
         self._queue.stop()
 
     # -- the queue calls -----------------------------------------------------------------------
 
-    def _directory_of(self, ident: str) -> str:
-        return split(self._overlay.path_of(ident))[0]
+    def _group_of(self, ident: str) -> Hashable:
+        entry = self._overlay.by_ident(ident)
+        if entry is None:
+            return ""
+        changes = self._overlay.changes(entry)
+        if not changes:
+            return ""
+        if changes[0] is Change.REMOVE:
+            top = self._overlay.topmost_removed(entry)
+            where = top.origin or top.attempted
+            return "remove", where if top.kind is Kind.DIRECTORY else split(where)[0]
+        if changes[0] is Change.MOVE:
+            return "move", ident
+        if changes[0] is Change.SET:
+            return "set", split(entry.path)[0]
+        return "put", split(self._overlay.topmost_new(entry).path)[0]
+
+    def _blocker_of(self, ident: str) -> str | None:
+        entry = self._overlay.by_ident(ident)
+        blocker = self._overlay.blocker(entry) if entry is not None else None
+        return blocker.ident if blocker is not None else None
 
     def _store(self, idents: Sequence[str]) -> Mapping[str, OSError | None]:
+        found = [self._overlay.by_ident(ident) for ident in idents]
+        entries = [each for each in found if each is not None]
         outcome: dict[str, OSError | None] = dict.fromkeys(idents)
-        begun: list[tuple[CachedFile, Snapshot]] = []
-        items: list[StoreItem] = []
-        for ident in idents:
-            path = self._overlay.store_path(ident)
-            file = self._overlay.file(path)
-            try:
-                snapshot = file.begin_store() if file is not None else None
-            except OSError as exc:
-                outcome[ident] = exc
-                continue
-            if file is None or snapshot is None:
-                continue
-            items.append(_item(len(begun), path, snapshot))
-            begun.append((file, snapshot))
-        results = self._engine.store(items)
-        for item, (file, snapshot) in zip(items, begun, strict=True):
-            outcome[file.ident] = self._landed(item.path, file, snapshot, results[item.key])
+        outcome.update(self._landing.run(entries))
+        for entry in entries:
+            failure = outcome[entry.ident]
+            if failure is None or not is_transient(failure):
+                # What changed meanwhile goes next.
+                self.note(entry)
+            if failure is None:
+                self.changed(entry)
         return outcome
 
-    def _landed(
-        self, path: str, file: CachedFile, snapshot: Snapshot, result: Attr | OSError
-    ) -> OSError | None:
-        if isinstance(result, ConflictError):
-            self.report(path, str(result.strerror))
-            self._tree.forget(path)
-            # The local copy is the conflict copy from now on: who still writes it writes that.
-            self._overlay.move(path, result.landed_as)
-            path, result = result.landed_as, result.attr
-        if isinstance(result, OSError):
-            file.store_failed()
-            return result
-        self._tree.changed(path, result)
-        if file.stored(snapshot, result):
-            self._journal.forget(file.ident)
-        else:
-            self.changed(file)
-        return None
-
     def _parked(self, ident: str, exc: OSError) -> None:
-        path = self._overlay.path_of(ident)
         self.report(
-            path, f"not stored: {exc.strerror}; the bytes are kept here, `firecrestfs sync` retries"
+            _where(self._overlay.by_ident(ident)),
+            f"not stored: {exc.strerror}; the bytes are kept here, `firecrestfs sync` retries",
         )
 
 
-def _item(key: int, path: str, snapshot: Snapshot) -> StoreItem:
-    return StoreItem(
-        key,
-        path,
-        snapshot.data,
-        snapshot.mode,
-        snapshot.exact_mode,
-        snapshot.mtime_ns,
-        snapshot.base,
-    )
+def _where(entry: Entry | None) -> str:
+    """Return the path by which to speak of *entry*."""
+    return "" if entry is None else entry.path or entry.origin or entry.attempted

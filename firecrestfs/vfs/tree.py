@@ -152,6 +152,19 @@ class RemoteTree:
                 break
         return {entry.name: entry.attr for entry in entries}
 
+    def freshen(self, directory: str) -> None:
+        """List *directory* again unless that was done within the seconds that absence is believed.
+
+        Where the server can't be reached what is known must do.
+        """
+        if directory in self._synthetic or self._metadata.is_fresh(directory):
+            return
+        try:
+            self._flights.run(lambda: self.fetch_listing(directory), ("ls", directory))
+        except OSError as exc:
+            if not is_transient(exc) or self._metadata.last_listing(directory) is None:
+                raise
+
     def fetch_attr(self, path: str) -> Attr:
         """Ask for *path* alone, afresh, and believe the answer. Raises ENOENT."""
         self.require_sendable(path)

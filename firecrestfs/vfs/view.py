@@ -11,18 +11,21 @@ from dataclasses import dataclass, replace
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
+from firecrestfs.cache.journal import Journal
 from firecrestfs.cache.metadata import boottime, join, split
 from firecrestfs.errors import os_error
-from firecrestfs.model import Attr, DirEntry, Kind, Source
+from firecrestfs.model import Attr, DirEntry, Kind, Source, same_version
 from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.engine import TransferEngine
+from firecrestfs.transfer.moving import Mover
 
 from . import guard, links
+from .entry import Entry
 from .flights import Flights
 from .identity import Identity
 from .litter import Litter
 from .namespace import JOBS_NAME
-from .overlay import Overlay, differs
+from .overlay import Overlay
 from .stores import Stores
 from .tree import RemoteTree
 
@@ -41,8 +44,10 @@ class RemoteParts:
     content: ContentCache
     engine: TransferEngine
     bundler: Bundler
+    mover: Mover
     stores: Stores
     flights: Flights
+    journal: Journal
 
 
 class RemoteView:
@@ -56,34 +61,29 @@ class RemoteView:
         self._stores = parts.stores
         self.home_links = dict(home_links)
         self.litter = Litter()
-        self.made_links: dict[str, str] = {}  # path → the text that the link was made with
 
     # -- looking -------------------------------------------------------------------------------
 
     def getattr(self, path: str) -> Attr:
         """Return the attributes of *path*: local changes first, then what the cluster says."""
-        file = self._overlay.file(path)
-        if file is not None and (differs(file) or guard.HIDDEN_PREFIX in path):
-            return file.attr
-        if self._overlay.is_gone(path):
-            raise os_error(errno.ENOENT, path)
+        entry = self._overlay.entry(path)
+        if entry is not None:
+            return self._known(path, entry)
         if path in self.litter:
             return self.litter.attr(path)
         if path[1:] in self.home_links:
             return self._home_link_attr(path)
-        if file is not None and self._is_followed(file):
-            attr = self._tree.look_again(path)
-        else:
-            attr = self._tree.getattr(path)
-        if file is not None:
-            attr = self._remembered(path, file, attr)
-        elif attr.kind is Kind.SYMLINK and path in self.made_links:
-            attr = replace(attr, size=len(os.fsencode(self.made_links[path])))
-        return self._overlay.with_times(path, attr)
+        return self._tree.getattr(self._require_origin(path))
+
+    def remote_attr(self, path: str) -> Attr:
+        """Return what the cluster has of what is shown at *path*. Raises ENOENT."""
+        entry = self._overlay.entry(path)
+        known = entry is not None and entry.origin
+        return self._tree.getattr(entry.origin if entry and known else self._require_origin(path))
 
     def readdir(self, path: str) -> Sequence[DirEntry]:
         """Return the entries of *path* by at most one request."""
-        entries = dict(self._tree.listing(path))
+        entries = self._remote_entries(path)
         for entry in (*self._overlay.local_entries(path), *self.litter.entries(path)):
             entries[entry.name] = entry.attr
         if path == "/":
@@ -93,16 +93,30 @@ class RemoteView:
             DirEntry(name, attr)
             for name, attr in entries.items()
             if not name.startswith(guard.HIDDEN_PREFIX)
-            and not self._overlay.is_gone(join(path, name))
         ]
+
+    def _remote_entries(self, path: str) -> dict[str, Attr]:
+        """Return what the cluster has of the directory *path*, less what was taken away here."""
+        origin = self._overlay.locate(path)
+        self._stores.give_modes(path)
+        if origin is None:
+            if self.getattr(path).kind is not Kind.DIRECTORY:
+                raise os_error(errno.ENOTDIR, path)
+            return {}
+        entries = dict(self._tree.listing(origin))
+        for name in self._overlay.hidden_names(origin):
+            entries.pop(name, None)
+        return entries
 
     def readlink(self, path: str) -> str:
         """Return the text of a link: verbatim where it was made here."""
         attr = self.getattr(path)
         if attr.kind is not Kind.SYMLINK:
             raise os_error(errno.EINVAL, path)
-        made = self.made_links.get(path)
-        return made if made is not None else attr.target or ""
+        entry = self._overlay.entry(path)
+        if entry is not None and entry.made_text:
+            return entry.made_text
+        return attr.target or ""
 
     def attr_or_none(self, path: str) -> Attr | None:
         """Return the attributes of *path*, None where nothing is there."""
@@ -111,15 +125,9 @@ class RemoteView:
         except FileNotFoundError:
             return None
 
-    def remote_attr_or_none(self, path: str) -> Attr | None:
-        """Return what the cluster has at *path*, whatever was changed here."""
-        file = self._overlay.file(path)
-        if file is not None:
-            return file.base
-        try:
-            return self._tree.getattr(path)
-        except FileNotFoundError:
-            return None
+    def is_litter_here(self, directory: str, name: str) -> bool:
+        """Tell whether *name* in *directory* is a desktop's, and known to this machine alone."""
+        return join(directory, name) in self.litter
 
     # -- what changes ask first ----------------------------------------------------------------
 
@@ -166,16 +174,45 @@ class RemoteView:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _remembered(self, path: str, file: CachedFile, attr: Attr) -> Attr:
-        """Return what is shown for a stored file whose copy we have, while it is the same file."""
+    def _require_origin(self, path: str) -> str:
+        origin = self._overlay.locate(path)
+        if origin is None:
+            raise os_error(errno.ENOENT, path)
+        return origin
+
+    def _known(self, path: str, entry: Entry) -> Attr:
+        """Return what is shown for *entry*, while it is what the cluster has or shall have."""
+        file = entry.file
+        if self._overlay.is_orphan(path) or not entry.origin or entry.content_differs:
+            return entry.attr
+        try:
+            if file is not None and self._is_followed(file):
+                attr = self._tree.look_again(entry.origin)
+            else:
+                attr = self._tree.getattr(entry.origin)
+        except FileNotFoundError:
+            if not self._overlay.differs(entry):
+                self._stores.give_up(entry)
+            raise
+        if file is not None:
+            return self._known_file(entry, file, attr)
+        if attr.kind is entry.kind and (self._overlay.differs(entry) or _is_same(entry, attr)):
+            return entry.attr
+        self._overlay.forget(entry)
+        return attr
+
+    def _known_file(self, entry: Entry, file: CachedFile, attr: Attr) -> Attr:
         if file.describes(attr) or file.writers:
             return file.attr
         if file.opens and file.complete and attr.size > file.attr.size:
             # It may have grown only: those who have it open find out when they read on.
             return attr
+        if self._overlay.differs(entry):
+            # It is to be renamed or given a mode, whatever it holds.
+            return replace(attr, mode=file.attr.mode, inode=file.attr.inode)
         # Someone changed it on the cluster. Who reads it goes on with the version it opened; who
         # writes it shall find out when it is stored, with both versions kept.
-        self._stores.give_up(path, file)
+        self._stores.give_up(entry)
         return attr
 
     @staticmethod
@@ -190,3 +227,10 @@ class RemoteView:
         text = links.shown_target(path, self.home_links[path[1:]])
         plain = self._tree.plain_directory(path)
         return replace(plain, kind=Kind.SYMLINK, mode=0o777, size=len(text), nlink=1, target=text)
+
+
+def _is_same(entry: Entry, attr: Attr) -> bool:
+    """Tell whether *attr* is the directory or link that *entry* remembers something of."""
+    if entry.kind is Kind.SYMLINK:
+        return attr.target in (entry.text, links.shown_target(entry.origin, entry.text))
+    return entry.remote is not None and same_version(entry.remote, attr)

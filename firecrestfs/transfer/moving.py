@@ -1,0 +1,136 @@
+"""Mover: renames on the cluster, proven, whichever way the server offers.
+
+API v1 renames at once. On v2 files go by a hard link in a tar, and what can't go that way (a
+directory, another owner's file, another file system) by a batch job. A failure never costs what
+was there under the new name.
+"""
+
+from __future__ import annotations
+
+import errno
+import uuid
+from collections.abc import Callable
+
+from firecrestfs.api.transferjobs import checked_for_job
+from firecrestfs.api.typed import TypedClient
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr, Features, Kind
+
+from .bundle import OUR_PREFIX, Bundler
+from .engine import TransferEngine
+
+
+class OneFileError(OSError):
+    """Both names are links to one file: as rename(2) has it, nothing is to be done."""
+
+
+class Mover:
+    """Renames entries of one system. Thread-safe; waits for the network."""
+
+    def __init__(
+        self,
+        client: TypedClient,
+        system: str,
+        bundler: Bundler,
+        engine: TransferEngine,
+        features: Features,
+    ) -> None:
+        self._client = client
+        self._system = system
+        self._bundler = bundler
+        self._engine = engine
+        self._features = features
+
+    def aside(self, path: str) -> str:
+        """Return a hidden name beside *path*, for one of two that take each other's."""
+        return f"{_parent(path).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
+
+    def can_move_tree(self, old: str, new: str) -> bool:
+        """Tell whether a directory can be renamed at all: a job's script can't carry any name."""
+        if self._features.rename:
+            return True
+        try:
+            for path in (old, new):
+                checked_for_job(path)
+        except OSError:
+            return False
+        return True
+
+    def move(
+        self,
+        old: str,
+        new: str,
+        kind: Kind,
+        expected: Attr | None,
+        begun: tuple[str, int, int] | None,
+        begin: Callable[[Attr], None],
+    ) -> Attr:
+        """Rename *old* to *new* and return the attributes of *new*.
+
+        *expected* is what may be replaced there, None: nothing. *begun* tells of an earlier try
+        whose outcome isn't known; *begin* is called before the first change. Raises ENOENT where
+        *old* is no more, EEXIST where something else has the name, `OneFileError`.
+        """
+        source = self._stat_or_none(old)
+        target = self._stat_or_none(new)
+        if begun is not None and begun[0] == new and _is(target, begun):
+            # An earlier try got so far; of a hard link the old name may be left.
+            assert target is not None
+            if source is not None and (source.dev, source.ino) == (target.dev, target.ino):
+                self._client.remove(self._system, old, source.kind)
+                return self._client.stat(self._system, new)
+            return target
+        if source is None:
+            raise os_error(errno.ENOENT, old, "it is no more on the cluster")
+        if target is not None and (target.dev, target.ino) == (source.dev, source.ino):
+            raise OneFileError(errno.EEXIST, "both names are one file on the cluster", new)
+        self._check_target(new, source, target, expected)
+        begin(source)
+        return self._run(old, new, kind, source, target)
+
+    def _check_target(
+        self, new: str, source: Attr, target: Attr | None, expected: Attr | None
+    ) -> None:
+        if target is None:
+            return
+        known = expected is not None and expected.kind is target.kind
+        if not known or target.kind is Kind.DIRECTORY:
+            raise os_error(errno.EEXIST, new)
+        assert expected is not None
+        if target.kind is Kind.FILE and not self._engine.is_same_version(new, expected, target):
+            raise os_error(errno.EEXIST, new, "it changed on the cluster")
+
+    def _run(self, old: str, new: str, kind: Kind, source: Attr, target: Attr | None) -> Attr:
+        if self._features.rename:
+            after = self._client.rename(self._system, old, new, source=source)
+        elif kind is Kind.DIRECTORY:
+            after = self._by_job(old, new)
+        else:
+            try:
+                after = self._bundler.rename(old, new, source, target)
+            except OSError as exc:
+                if exc.errno != errno.EXDEV:
+                    raise
+                after = self._by_job(old, new)
+        if after is None:
+            raise OneFileError(errno.EEXIST, "both names are one file on the cluster", new)
+        return after
+
+    def _by_job(self, old: str, new: str) -> Attr:
+        """Run `mv` as a batch job: into *new* if that had become a directory, so it is proven."""
+        self._client.move_by_job(self._system, old, new)
+        return self._client.stat(self._system, new)
+
+    def _stat_or_none(self, path: str) -> Attr | None:
+        try:
+            return self._client.stat(self._system, path)
+        except FileNotFoundError:
+            return None
+
+
+def _is(attr: Attr | None, begun: tuple[str, int, int]) -> bool:
+    return attr is not None and bool(begun[2]) and (attr.dev, attr.ino) == (begun[1], begun[2])
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] or "/"

@@ -1,0 +1,123 @@
+"""Recovery: takes up what an earlier process left, as the journal has it.
+
+What is doubtful is never stored and never deleted: it is set aside in lost+found, with a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.journal import Found, Journal, Record
+from firecrestfs.cache.metadata import split
+from firecrestfs.model import Attr, Kind
+
+from .entry import Entry, Moving, Sent
+from .view import RemoteParts, RemoteView
+
+
+class Recovery:
+    """Takes up the records of one system, before anyone looks into it."""
+
+    def __init__(self, parts: RemoteParts, view: RemoteView) -> None:
+        self._view = view
+        self._overlay = parts.overlay
+        self._content = parts.content
+        self._stores = parts.stores
+        self._journal: Journal = parts.journal
+
+    def take_up(self, found: Sequence[Found]) -> None:
+        """Make the entries of all records again and let the cluster be told of them."""
+        entries = []
+        for each in found:
+            try:
+                entry = self._take_up(each)
+            except OSError as exc:
+                # One that can't be taken up must not keep the others from being.
+                self._stores.report(each.record.where, f"can't be taken up: {exc}")
+                continue
+            if entry is not None:
+                self._overlay.add(entry)
+                entries.append(entry)
+        for entry in entries:
+            there = self._overlay.unlinked_at(entry) if entry.path and entry.origin else None
+            if there is not None and there.kind is not Kind.DIRECTORY:
+                self._overlay.replace(entry, there)
+        self._stores.note(*entries)
+        self._stores.changed(*entries)
+
+    def _take_up(self, found: Found) -> Entry | None:
+        record = found.record
+        file = None
+        if record.kind is Kind.FILE and record.path:
+            file = self._file_of(record, found.trusted)
+            if file is None:
+                self._journal.forget(record.ident)
+                return None
+        return self._entry_of(record, file)
+
+    def _file_of(self, record: Record, trusted: bool) -> CachedFile | None:
+        """Return the local copy with what was promised; None where nothing was, or it is lost."""
+        ident, name = record.ident, split(record.path)[1]
+        attr = record.base or self._view.new_attr(record.path, 0o644)
+        if not self._holds_bytes(record):
+            file = self._content.new(attr, ident)
+            self._want(file, record)
+            return file
+        if not record.closed:
+            kept = self._content.set_aside(ident, name)
+            self._stores.report(
+                record.path, f"was being written when the mount died: kept as {kept}"
+            )
+            if not self._content.take_promised(record.promised, ident):
+                return self._untouched(record, attr)
+        recovered = self._content.recover(ident, attr)
+        if recovered is None:
+            self._stores.report(record.path, "its bytes are gone from the state directory")
+            return self._untouched(record, attr)
+        if not trusted and not self._content.is_whole(ident, record.size, record.crc):
+            kept = self._content.set_aside(ident, name)
+            self._content.drop(recovered)
+            self._stores.report(
+                record.path, f"may not have been whole when the power was lost: kept as {kept}"
+            )
+            return self._untouched(record, attr)
+        recovered.recover(record.base, record.mode, record.exact_mode, record.mtime_ns)
+        return recovered
+
+    def _untouched(self, record: Record, attr: Attr) -> CachedFile | None:
+        """Return a copy without bytes of a file of the cluster, None for one that was here."""
+        return self._content.new(attr, record.ident) if record.origin and record.base else None
+
+    @staticmethod
+    def _holds_bytes(record: Record) -> bool:
+        return record.size >= 0 or not record.closed
+
+    @staticmethod
+    def _want(file: CachedFile, record: Record) -> None:
+        if record.mode is not None:
+            file.set_mode(record.mode)
+
+    def _entry_of(self, record: Record, file: CachedFile | None) -> Entry:
+        entry = Entry(record.ident, record.kind, record.path, record.origin, file)
+        entry.sent = tuple(Sent(*each) for each in record.sent)
+        entry.attempted = record.attempted
+        entry.moving = None if record.moving is None else Moving(*record.moving)
+        if file is None:
+            entry.remote = record.base
+            entry.text, entry.made_text = record.text, record.made_text
+            entry.wanted_mode = record.mode
+            entry.shown = self._shown(record)
+        return entry
+
+    def _shown(self, record: Record) -> Attr:
+        path = record.where
+        attr = record.base or replace(self._view.new_attr(path, 0o777), kind=record.kind)
+        if record.mode is not None:
+            attr = replace(attr, mode=record.mode)
+        if record.mtime_ns is not None:
+            attr = replace(attr, mtime_ns=record.mtime_ns)
+        if record.made_text:
+            attr = replace(attr, target=record.made_text)
+        return attr
