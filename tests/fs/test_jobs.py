@@ -56,6 +56,21 @@ def test_the_queue_is_shown(fs: Driver, server: Server) -> None:
     assert any(job_id in line and "waiting-one" in line for line in queue.splitlines())
 
 
+def test_a_job_that_has_just_started_has_its_name(fs: Driver, server: Server) -> None:
+    server.set(queue_seconds=0.0, half_known=60)
+    fs.write_file(".jobs/started", b"#!/bin/bash\nsleep 5\n")
+    job_id = fs.read_file(".jobs/started.jobid").decode().strip()
+
+    def line() -> str:
+        fs.write_file(".jobs/next", b"#!/bin/bash\n# so that the queue is asked for anew\n")
+        queue = fs.read_file("/cluster/.jobs/queue").decode().splitlines()
+        return next((line for line in queue if line.split()[0] == job_id), "")
+
+    assert wait_for(lambda: "RUNNING" in line(), 10)
+    assert "started" in line()
+    assert "allocation" not in line()
+
+
 def test_what_is_no_script_is_refused(fs: Driver, server: Server) -> None:
     with pytest.raises(OSError) as refusal:
         fs.write_file(".jobs/data", b"this is not a script")

@@ -87,7 +87,7 @@ class Compute:
             and (job.ended is None or job.ended >= oldest)
             and not (job.held and job.state.final)  # it was never eligible: sacct leaves it out
         ]
-        return reply({"jobs": [_job(job, call.cluster.name) for job in jobs]})
+        return reply({"jobs": [self._job(job, call.cluster.name) for job in jobs]})
 
     def get(self, system: str, job_id: str) -> Response:
         """Describe one job."""
@@ -97,7 +97,7 @@ class Compute:
         if not job_id.isdigit():
             raise _broken(f"sacct: fatal: Bad job/step specified: {job_id}\n")
         jobs = self._find(call, job_id)
-        return reply({"jobs": [_job(job, call.cluster.name) for job in jobs]})
+        return reply({"jobs": [self._job(job, call.cluster.name) for job in jobs]})
 
     def metadata(self, system: str, job_id: str) -> Response:
         """Return script and files of one job."""
@@ -143,6 +143,12 @@ class Compute:
             words = "String should match pattern '^[a-zA-Z0-9]+$'"
             raise Invalid([field_error("path", "job_id", words)])
         return call
+
+    def _job(self, job: Job, cluster: str) -> dict[str, Any]:
+        known = _job(job, cluster)
+        if job.started is None or time.time() >= job.started + self._site.knobs.half_known:
+            return known
+        return {**known, **_half_known(known)}
 
     @staticmethod
     def _find(call: Call, job_id: str) -> list[Job]:
@@ -200,6 +206,21 @@ def _job(job: Job, cluster: str) -> dict[str, Any]:
         "user": job.account.name,
         "workingDirectory": job.working_directory,
         "priority": job.priority,
+    }
+
+
+def _half_known(known: dict[str, Any]) -> dict[str, Any]:
+    """Return what accounting tells before the record of the job has reached it."""
+    status = {"state": "PENDING", "stateReason": "None", "exitCode": 0, "interruptSignal": 0}
+    return {
+        "name": "allocation",
+        "status": status,
+        "time": {**known["time"], "elapsed": 0, "end": None, "limit": None},
+        "allocationNodes": 0,
+        "group": "root",
+        "partition": "",
+        "workingDirectory": "",
+        "priority": 0,
     }
 
 
