@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import tarfile
 import threading
 import time
@@ -33,6 +34,7 @@ from firecrestfs.api import (
     TooLarge,
     TypedClient,
 )
+from firecrestfs.api.archives import only_warned
 from firecrestfs.emulator import Emulator
 from firecrestfs.errors import FirecrestException
 from firecrestfs.model import Kind, Source
@@ -991,6 +993,55 @@ def test_archives_both_ways(typed: TypedClient, home: Home) -> None:
         return
     typed.compress(S, f"{path}/out", f"{path}/b.tar", compression="none")
     assert typed.download(S, f"{path}/b.tar")[:2] != gzip.compress(b"")[:2]
+
+
+def test_archives_that_tar_warns_about(typed: TypedClient, home: Home) -> None:
+    """v1 answers 400 to whatever says something, also to what has succeeded."""
+    path, local = home
+    buffer = io.BytesIO()
+    with tarfile.open(
+        fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT, errors="surrogateescape"
+    ) as tar:
+        for name, mtime in (("tomorrow", time.time() + 86400.5), ("old", -5), ("no\udcffutf8", 9)):
+            info = tarfile.TarInfo(name)
+            info.mtime = mtime
+            tar.addfile(info, io.BytesIO())
+        info = tarfile.TarInfo("/absolute")
+        info.pax_headers = {"LIBARCHIVE.creationtime": "1719828000"}
+        tar.addfile(info, io.BytesIO())
+    typed.upload(S, path, "a.tgz", buffer.getvalue())
+    (local / "out").mkdir()
+    typed.extract(S, f"{path}/a.tgz", f"{path}/out")
+    names = sorted(item.name for item in (local / "out").iterdir())
+    assert names == ["absolute", "no\udcffutf8", "old", "tomorrow"]
+    os.mknod(local / "out" / "socket", stat.S_IFSOCK | 0o600)
+    typed.compress(S, f"{path}/out", f"{path}/b.tgz")
+    assert (local / "b.tgz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "harmless"),
+    [
+        (
+            "tar: a: time stamp 2026-11-26 01:52:03.416342942 is 3599.438468193 s in the future",
+            True,
+        ),
+        ("tar: Removing leading `/' from member namestar: A lone zero block at 7", True),
+        ("tar: Ignoring unknown extended header keyword \u2018hdrcharset\u2019", True),
+        ("tar: a: time stamp 2026-11-26 is 1 s in the future\ntar: b: socket ignored\n", True),
+        ("", False),
+        ("tar: a: Cannot open: Permission denied", False),
+        (
+            "tar: b: socket ignoredtar: a: Cannot open: Permission denied"
+            "tar: Exiting with failure status due to previous errors",
+            False,
+        ),
+        ("tar: a: Exiting with failure status due to previous errors: socket ignored", False),
+        ("noise of a shelltar: b: socket ignored", False),
+    ],
+)
+def test_words_of_a_tar_that_succeeded(words: str, harmless: bool) -> None:
+    assert only_warned(words) is harmless
 
 
 def test_archive_errors(typed: TypedClient, emu: Emulator, home: Home) -> None:
