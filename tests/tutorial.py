@@ -25,6 +25,13 @@ SIZE = 300_000
 CONTENT = hashlib.shake_256(b"tutorial").digest(SIZE)
 
 
+def wait_until(what: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it didn't happen in time"
+        time.sleep(0.1)
+
+
 class MyAuthorizationClass:
     """Anything that has `get_access_token` will do."""
 
@@ -89,10 +96,7 @@ class Here:
         )
 
     def until(self, what: Callable[[], bool]) -> None:
-        end = time.monotonic() + self.patience
-        while not what():
-            assert time.monotonic() < end, "it didn't happen in time"
-            time.sleep(0.1)
+        wait_until(what, self.patience)
 
     def ends(self, job: dict[str, Any], state: str = "COMPLETED") -> None:
         """Wait until accounting, which may not know a job at first, has it in *state*."""

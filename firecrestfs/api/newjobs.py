@@ -1,8 +1,8 @@
-"""What v2 doesn't tell yet of a job that has just started, as its submission told it.
+"""What the server doesn't tell of jobs that we have submitted, or doesn't tell yet.
 
-For about a second Slurm's accounting has nothing of such a job but its first step. Its record is
-called `allocation` then, says PENDING beside a step that runs, belongs to the group `root`, and
-has neither partition nor directory.
+For some seconds Slurm's accounting may have nothing of a new job but its first step. Its record is
+called `allocation` then, and has neither partition nor directory; v2 says PENDING beside a step
+that runs, and the group `root`. v1 shows the same name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .decode import pick
+from .jobfiles import UNKNOWN, options_of, whole
 from .names import parent_and_name
 
 _REMEMBERED = 1000
@@ -28,11 +29,10 @@ class NewJobs:
     def remember(self, system: str, job_id: str, job: Mapping[str, Any]) -> None:
         """Keep what the body of a submission says of the job that it became."""
         script = str(job.get("scriptPath") or "")
-        known = {
-            "name": str(job.get("name") or (parent_and_name(script)[1] if script else "")),
-            "partition": str(job.get("partition") or ""),
-            "workingDirectory": str(job.get("workingDirectory") or ""),
-        }
+        keys = ("name", "partition", "workingDirectory", "standardOutput", "standardError")
+        known = {key: str(job.get(key) or "") for key in keys}
+        known["given name"] = known["name"]
+        known["name"] = known["name"] or (parent_and_name(script)[1] if script else "")
         with self._lock:
             self._known[system.lower(), job_id] = known
             while len(self._known) > _REMEMBERED:
@@ -43,12 +43,34 @@ class NewJobs:
 
         What nobody told is empty then, never `allocation`.
         """
-        if pick(raw, "name") != "allocation" or pick(raw, "workingDirectory"):
+        if pick(raw, "name") != "allocation" or pick(raw, "partition"):
             return raw
+        known = self._of(system, raw)
+        keys = ("name", "partition", "workingDirectory")
+        told: dict[str, Any] = {key: known.get(key, "") for key in keys}
+        if pick(raw, "tasks") and pick(pick(raw, "status", {}), "state") == "PENDING":
+            status = {"state": "RUNNING", "exitCode": None, "interruptSignal": None}
+            told |= {"group": "", "status": {**pick(raw, "status", {}), **status}}
+        return {**raw, **told}
+
+    def with_whole_paths(self, system: str, raw: dict[str, Any]) -> dict[str, Any]:
+        """Return a job's metadata with the paths that the server has cut; None for an unknown one.
+
+        Of jobs that others have submitted they stay as they are.
+        """
+        known = self._of(system, raw)
+        if not known:
+            return raw
+        options = options_of(str(pick(raw, "script", "") or ""))
+        given = {"output": "standardOutput", "error": "standardError", "name": "given name"}
+        options |= {name: known[key] for name, key in given.items() if known[key]}
+        keys = ("standardOutput", "standardError")
+        output, error = (str(pick(raw, key) or "") for key in keys)
+        directory = known["workingDirectory"].rstrip("/")
+        files = whole((output, error), directory, str(pick(raw, "jobId")), options)
+        paths = (None if path in ("", UNKNOWN) else path for path in files)
+        return {**raw, **dict(zip(keys, paths, strict=True))}
+
+    def _of(self, system: str, raw: Mapping[str, Any]) -> dict[str, str]:
         with self._lock:
-            known = self._known.get((system.lower(), str(pick(raw, "jobId", ""))), {})
-        told = {key: known.get(key, "") for key in ("name", "partition", "workingDirectory")}
-        status = {**pick(raw, "status", {}), "exitCode": None, "interruptSignal": None}
-        if pick(raw, "tasks"):
-            status["state"] = "RUNNING"
-        return {**raw, **told, "group": "", "status": status}
+            return self._known.get((system.lower(), str(pick(raw, "jobId", ""))), {})

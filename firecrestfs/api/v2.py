@@ -293,7 +293,8 @@ class ServerV2(SenderV2):
     def job_metadata(self, system: str, job_id: str) -> list[dict[str, Any]]:
         """`GET jobs/{id}/metadata`: script and output paths; fields may be null."""
         template = "/compute/{system}/jobs/{id}/metadata"
-        return list_of(self._get(template, system, job_id), "jobs")
+        found = list_of(self._get(template, system, job_id), "jobs")
+        return [self._new_jobs.with_whole_paths(system, raw) for raw in found]
 
     def cancel(self, system: str, job_id: str) -> None:
         """`DELETE jobs/{id}`. Raises EALREADY for one that has ended."""

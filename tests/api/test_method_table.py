@@ -20,7 +20,7 @@ import pytest
 import firecrestfs.api as f7t
 from firecrestfs.emulator import Emulator
 
-from .test_tutorial import wait_until
+from ..tutorial import wait_until
 
 # Its requests leave sockets to the garbage collector; some of its ways are deprecated by itself.
 pytestmark = [

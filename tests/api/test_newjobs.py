@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from firecrestfs.api import Firecrest, TypedClient
+from firecrestfs.api.jobfiles import options_of, whole
 from firecrestfs.api.newjobs import NewJobs
 from firecrestfs.emulator import Emulator
 
@@ -62,12 +63,11 @@ def test_the_emulator_tells_as_little(emu: Emulator, started: str, client: Firec
 def test_what_was_submitted_is_known(
     typed: TypedClient, client: Firecrest, started: str, home: tuple[str, Path]
 ) -> None:
-    listed = {job.job_id: job for job in typed.jobs("cluster")}
-    for job in (typed.job("cluster", started), listed[started]):
-        assert (job.job_id, job.name, job.state) == (started, "mine", "RUNNING")
-        assert (job.working_directory, job.partition) == (home[0], "part01")
-        assert job.exit_code is None
-        assert not job.ended
+    job = typed.job("cluster", started)
+    assert (job.job_id, job.name, job.state) == (started, "mine", "RUNNING")
+    assert (job.working_directory, job.partition) == (home[0], "part01")
+    assert job.exit_code is None
+    assert not job.ended
     (row,) = client.poll("cluster", [started])
     assert (row["name"], row["state"], row["partition"]) == ("mine", "RUNNING", "part01")
     assert client.poll_active("cluster", [started])[0]["name"] == "mine"
@@ -89,8 +89,14 @@ def test_a_job_of_somebody_elses_program_has_no_name_yet() -> None:
     assert found["status"]["exitCode"] is None
 
 
+def test_a_job_that_has_ended_before_its_record_came() -> None:
+    status = {"state": "COMPLETED", "stateReason": "None", "exitCode": 0}
+    found = NewJobs().completed("cluster", {**FRESH, "status": status})
+    assert (found["name"], found["status"]) == ("", status)
+
+
 def test_a_job_that_is_really_called_so() -> None:
-    raw = {**FRESH, "workingDirectory": "/scratch/jdoe"}
+    raw = {**FRESH, "partition": "part01", "workingDirectory": "/scratch/jdoe"}
     assert NewJobs().completed("cluster", raw) == raw
 
 
@@ -107,3 +113,41 @@ def test_submissions_are_not_remembered_for_ever() -> None:
     assert len(jobs._known) == 1000
     assert jobs.completed("cluster", {**FRESH, "jobId": "2999"})["name"] == "job"
     assert jobs.completed("cluster", {**FRESH, "jobId": "0"})["name"] == ""
+
+
+# -- where jobs write -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("directives", "output", "error"),
+    [
+        ("", "/d r/slurm-7.out", "/d r/slurm-7.out"),
+        ("#SBATCH -o out", "/d r/out", "/d r/out"),
+        ("#SBATCH -oout -e=err", "/d r/out", "/d r/=err"),
+        ("#SBATCH --output=/x/%j.o --error '/y z'  # why", "/x/7.o", "/y z"),
+        ("#SBATCH --array=1-3", "Not available", "Not available"),
+        ("#SBATCH -a 1-3 -o o", "/d r/o", "/d r/o"),
+        ("#SBATCH -o %x", "Not available", "Not available"),
+        ("#SBATCH -o 'unbalanced", "/d r/slurm-7.out", "/d r/slurm-7.out"),
+        ("true\n#SBATCH -o late", "/d r/slurm-7.out", "/d r/slurm-7.out"),
+    ],
+)
+def test_where_a_job_writes(directives: str, output: str, error: str) -> None:
+    options = options_of(f"#!/bin/sh\n{directives}\necho\n")
+    told = [path.split(" ")[0] if path != "Not available" else "/d" for path in (output, error)]
+    assert whole((told[0], told[1]), "/d r", "7", options) == (output, error)
+
+
+def test_the_submissions_options_count_first() -> None:
+    jobs = NewJobs()
+    job = {"workingDirectory": "/d r/", "standardOutput": "%x %j", "name": "mine"}
+    jobs.remember("cluster", "7", job)
+    raw = {
+        "jobId": "7",
+        "script": "#!/bin/sh\n#SBATCH -o other -e 'e r'\n",
+        "standardOutput": "/d",
+        "standardError": "/d",
+    }
+    found = jobs.with_whole_paths("cluster", raw)
+    assert (found["standardOutput"], found["standardError"]) == ("/d r/mine 7", "/d r/e r")
+    assert jobs.with_whole_paths("cluster", {**raw, "jobId": "8"}) == {**raw, "jobId": "8"}

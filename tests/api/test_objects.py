@@ -18,8 +18,8 @@ import firecrestfs.api as f7t
 from firecrestfs.api.objects import ObjectStore
 from firecrestfs.emulator import Emulator
 
+from ..tutorial import wait_until
 from .script import ScriptedServer, cut, hang_up, reply
-from .test_tutorial import wait_until
 
 SECRET = "X-Amz-Credential=K&X-Amz-Signature=5ecret"
 M = "cluster"

@@ -1175,6 +1175,57 @@ def test_a_job_from_a_script_on_the_cluster(typed: TypedClient, home: Home) -> N
     assert wait_for(typed, job_id).state == "FAILED"
 
 
+#: Directories whose names one server or the other tells only the start of.
+CUT = ["sp ace", "a=b", "two words=x"]
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_paths_of_outputs_are_whole(typed: TypedClient, home: Home, name: str) -> None:
+    path, local = f"{home[0]}/{name}", home[1] / name
+    local.mkdir()
+    job_id = typed.submit(S, script="#!/bin/sh\necho hi\n", working_directory=path)
+    wait_for(typed, job_id)
+    found = typed.job_metadata(S, job_id)
+    assert found["standardOutput"] == found["standardError"] == f"{path}/slurm-{job_id}.out"
+    assert typed.job(S, job_id).working_directory == path
+    assert typed.download(S, found["standardOutput"]) == b"hi\n"
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_paths_of_a_script_on_the_cluster_are_whole(
+    typed: TypedClient, client: Firecrest, home: Home, name: str
+) -> None:
+    path, local = f"{home[0]}/{name}", home[1] / name
+    local.mkdir()
+    (local / "run it.sh").write_text("#!/bin/sh\n#SBATCH -e err-%j.txt --output 'o u t'\necho hi\n")
+    told = client.submit(S, script_remote_path=f"{path}/run it.sh")
+    job_id = told["jobid"]
+    assert told["job_file"] == f"{path}/run it.sh"
+    assert told["job_file_out"] == f"{path}/o u t"
+    assert told["job_file_err"] == f"{path}/err-{job_id}.txt"
+    wait_for(typed, job_id)
+    assert client.view(S, told["job_file_out"]) == "hi\n"
+    # What the queue tells is cut; it doesn't count.
+    client.poll_active(S, [job_id])
+    typed.jobs(S)
+    assert typed.job_metadata(S, job_id)["standardOutput"] == f"{path}/o u t"
+
+
+def test_a_path_that_nobody_can_tell_is_none(
+    typed: TypedClient, client: Firecrest, home: Home
+) -> None:
+    path, local = f"{home[0]}/sp ace", home[1] / "sp ace"
+    local.mkdir()
+    script = "#!/bin/sh\n#SBATCH --output=%x-%j\ntrue\n"
+    job_id = typed.submit(S, script=script, working_directory=path)
+    found = typed.job_metadata(S, job_id)
+    assert (found["standardOutput"], found["standardError"]) == (None, None)
+    (local / "s.sh").write_text(script)
+    told = client.submit(S, script_remote_path=f"{path}/s.sh")
+    assert told["job_file_out"] == "Not available"
+    wait_for(typed, job_id)
+
+
 def test_cancel(typed: TypedClient, home: Home) -> None:
     job_id = typed.submit(S, script="#!/bin/sh\nsleep 60\n", working_directory=home[0])
     typed.cancel(S, job_id)
