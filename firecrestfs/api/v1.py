@@ -69,6 +69,11 @@ class ServerV1(ReadingV1, ChangingV1, PlainV1):
         """`GET /status/parameters`, as the server tells them."""
         return dict(self._parameters().raw)
 
+    @property
+    def stages_empty_files(self) -> bool:
+        """Whether the site's object store shows an empty file to the server."""
+        return self._parameters().storage.lower() != "swift"
+
     def _parameters(self) -> shapes.Parameters:
         with self._lock:
             known = self._known

@@ -92,6 +92,28 @@ class PlainV1(JobsV1):
     def _told(self, endpoint: str, system: str, query: Mapping[str, str]) -> Any:
         return self._outcome(self._ask(endpoint, system, query), mutating=False)
 
+    def advance_reservations(self, system: str) -> list[dict[str, Any]]:
+        """`GET /reservations`: a service that most sites don't have. Raises ENOSYS there."""
+        return _dicts(value_of(self._ask("/reservations", system, {}), "success"))
+
+    def change_reservation(
+        self, method: str, system: str, name: str, fields: Mapping[str, str]
+    ) -> None:
+        """`POST /reservations`, or PUT or DELETE of one. Raises ENOSYS where there is no service.
+
+        *fields*: `account`, `numberOfNodes`, `nodeType`, `starttime`, `endtime`.
+        """
+        template, endpoint, form = (
+            "/reservations/{name}",
+            f"/reservations/{_word(name)}",
+            dict(fields),
+        )
+        if method == "POST":
+            template = endpoint = "/reservations"
+            form["reservation"] = name
+        form = {key: fit(value, key) for key, value in form.items()}
+        self._change(method, template, system, form, endpoint=endpoint)
+
     def plain_transfer(
         self, system: str, operation: str, paths: Mapping[str, str], **options: str | None
     ) -> dict[str, Any]:

@@ -401,9 +401,8 @@ def test_v2_has_the_shapes_of_v1(
 
 # -- signatures -------------------------------------------------------------------------------
 
-#: Not offered: a tool of one site, deprecated since.
-LEFT_OUT = {"all_reservations", "create_reservation", "update_reservation", "delete_reservation"}
-LEFT_OUT |= {"log"}
+#: Not for users.
+LEFT_OUT = {"log"}
 
 
 def _bare(method: Callable[..., Any]) -> Callable[..., Any]:
