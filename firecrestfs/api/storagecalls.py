@@ -240,6 +240,7 @@ class StorageCalls:
         server = self.server()
         stage: Stage
         if isinstance(server, ServerV1):
+            server.require_staging(source_path)
             stage = TaskV1(server, server.stage_out(system_name, source_path))
         else:
             stage = self._stage_v2(server, system_name, source_path, account)
@@ -279,6 +280,7 @@ class StorageCalls:
         landing = Landing(server, system_name, checked_path(target_path), name, size)
         stage: UploadStage
         if isinstance(server, ServerV1) and (size or server.stages_empty_files):
+            server.require_staging(landing.path)
             fit = not any(c in FORBIDDEN or c.isspace() or c in "$,{}*?" for c in local)
             told = local if fit and local else "upload.bin"
             stage = TaskV1(server, server.stage_in(system_name, landing.path, told))

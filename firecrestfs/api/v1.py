@@ -72,7 +72,13 @@ class ServerV1(ReadingV1, ChangingV1, PlainV1):
     @property
     def stages_empty_files(self) -> bool:
         """Whether the site's object store shows an empty file to the server."""
-        return self._parameters().storage.lower() != "swift"
+        return (self._parameters().storage or "").lower() != "swift"
+
+    def require_staging(self, path: str) -> None:
+        """Raise EOPNOTSUPP where the site says that it has no object store."""
+        if self._parameters().storage == "":
+            text = "this site has no object store: files of this size can't be transferred"
+            raise refusal(errno.EOPNOTSUPP, text, path)
 
     def _parameters(self) -> shapes.Parameters:
         with self._lock:

@@ -119,6 +119,19 @@ def test_swift_never_shows_an_empty_file(server: ScriptedServer, storage: str) -
     assert not [path for path in asked if path.startswith("/storage")]
 
 
+def test_a_site_without_an_object_store_says_so(server: ScriptedServer) -> None:
+    """Its storage service doesn't even start: requests would end in the gateway's 502."""
+    client = client_of(server, "", MISSING, DIRECTORY)
+    for act in (
+        lambda: client.external_download(M, "/d/f"),
+        lambda: client.external_upload(M, io.BytesIO(b"data"), "/d/f"),
+    ):
+        exc = _refused(act)
+        assert exc.errno == errno.EOPNOTSUPP
+        assert "no object store" in str(exc)
+    assert not [seen for seen in server.seen if "/storage/" in seen.line]
+
+
 @pytest.mark.parametrize("bare", [True, False])
 def test_links_of_any_store_are_fetched(server: ScriptedServer, bare: bool) -> None:
     """Servers up to 1.13 tell the link only, later ones an object that holds it."""
