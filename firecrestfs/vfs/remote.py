@@ -226,6 +226,9 @@ class RemoteFilesystem(Filesystem):
     def chmod(self, path: str, mode: int) -> None:
         """Set the mode: with the next store where there is one to come, else at once."""
         attr = self._view.getattr(path)
+        if attr.kind is Kind.SYMLINK:
+            # The cluster would change what the link points to.
+            raise os_error(errno.EOPNOTSUPP, path, "a link has no mode of its own")
         self._identity.require_owner(path, attr)
         mode &= 0o7777
         file = self._overlay.file(path)
