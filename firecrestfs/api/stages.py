@@ -78,8 +78,15 @@ class TaskV1:
         return Look(str(task.get("status", "")), task.get("data"))
 
     def give_up(self) -> None:
-        """Invalidate the link; some servers keep the object nevertheless."""
-        self._server.invalidate(self.task_id)
+        """Invalidate the link; some servers keep the object nevertheless.
+
+        A 500 is how v1 says that nothing is staged.
+        """
+        try:
+            self._server.invalidate(self.task_id)
+        except FirecrestException as exc:
+            if not exc.responses or exc.responses[-1].status_code != 500:
+                raise
 
     def send(
         self,

@@ -23,6 +23,8 @@ _JOB_FIELDS = {
     "stage_out_job_id": "stageOutJobId",
     "account": "account",
 }
+#: Staging pastes the path into a command without quotes.
+_UNSTAGEABLE = re.compile(r"\s|[,$]|\{.*\}")
 
 
 class PlainV1(JobsV1):
@@ -138,8 +140,15 @@ class PlainV1(JobsV1):
     # -- the staging area ---------------------------------------------------------------------
 
     def stage_out(self, system: str, path: str) -> str:
-        """`POST /storage/xfer-external/download`: return the task's id."""
+        """`POST /storage/xfer-external/download`: return the task's id.
+
+        Raises EINVAL for a path that the cluster's shell, or curl, would take for another.
+        """
         clean = fit_path(path)
+        found = _UNSTAGEABLE.search(clean)
+        if found is not None:
+            text = f"FirecREST v1 can't stage a path with {found[0]!r} in it: link to it"
+            raise refusal(errno.EINVAL, text, path)
         template = "/storage/xfer-external/download"
         answer = self._change("POST", template, system, {"sourcePath": clean}, path=clean)
         return str(value_of(answer, "task_id"))
