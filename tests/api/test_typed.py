@@ -623,6 +623,26 @@ def test_view_of_what_cannot_be_viewed(typed: TypedClient, home: Home) -> None:
     assert refused(lambda: typed.view(S, f"{home[0]}/x", -1, 5)).errno == errno.EINVAL
 
 
+@only_v2
+@pytest.mark.parametrize("banner", ["Welcome\n", "abcd", "Last login: today\n"])
+def test_what_a_login_shell_prints_never_becomes_content(
+    client: Firecrest, emu: Emulator, home: Home, banner: str
+) -> None:
+    """ "abcd" is good base64, so a download would be three bytes too long."""
+    (home[1] / "f").write_bytes(b"line\n" * 100)
+    emu.knobs.put("banner", banner)
+    typed = TypedClient(client)
+    for act in (
+        lambda: typed.stat(S, f"{home[0]}/f"),
+        lambda: typed.view(S, f"{home[0]}/f", 0, 20),
+        lambda: typed.download(S, f"{home[0]}/f", expect=500),
+        lambda: typed.download(S, f"{home[0]}/f"),
+    ):
+        exc = refused(act)
+        assert exc.errno in (errno.EIO, errno.EBADMSG)
+        assert "start-up files" in str(exc)
+
+
 def test_head_and_tail(typed: TypedClient, emu: Emulator, home: Home) -> None:
     (home[1] / "t").write_text("".join(f"{n}\n" for n in range(20)))
     path = f"{home[0]}/t"
