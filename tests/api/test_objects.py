@@ -18,6 +18,7 @@ import firecrestfs.api as f7t
 from firecrestfs.api.objects import ObjectStore
 from firecrestfs.emulator import Emulator
 
+from ..tutorial import wait_until
 from .script import ScriptedServer, cut, hang_up, reply
 
 SECRET = "X-Amz-Credential=K&X-Amz-Signature=5ecret"
@@ -293,6 +294,26 @@ def test_a_target_that_vanishes(site: SimpleNamespace) -> None:
     assert upload.status in ("115", "113")
     with pytest.raises(FileNotFoundError):
         site.client.external_upload(M, io.BytesIO(b"x"), f"{site.home}/nowhere/file")
+
+
+def test_v1_goes_on_with_an_upload_that_failed(site: SimpleNamespace) -> None:
+    """What is sent again to the same form is what arrives."""
+    if site.version != "v1":
+        return
+    (site.far / "away").mkdir()
+    source = io.BytesIO(b"first")
+    upload = site.client.external_upload(M, source, f"{site.home}/away/file")
+    assert upload.object_storage_data
+    (site.far / "away").rmdir()
+    upload.finish_upload()
+    with pytest.raises(f7t.StorageUploadException):
+        upload.wait(timeout=20)
+    source.seek(0)
+    source.write(b"second")
+    upload.finish_upload()
+    (site.far / "away").mkdir()
+    wait_until(lambda: upload.status == "114")
+    assert (site.far / "away" / "file").read_bytes() == b"second"
 
 
 def test_moves_that_fail(site: SimpleNamespace) -> None:
