@@ -1064,6 +1064,16 @@ def test_words_of_a_tar_that_succeeded(words: str, harmless: bool) -> None:
     assert only_warned(words) is harmless
 
 
+@pytest.mark.timeout(20)
+def test_many_words_of_tar_are_read_quickly() -> None:
+    warnings = "".join(
+        f"tar: file-{number}: time stamp 2026-11-26 01:52:03 is 3.5 s in the future"
+        for number in range(5000)
+    )
+    assert only_warned(warnings)
+    assert not only_warned(warnings + "tar: x: Cannot open: No such file or directory")
+
+
 def test_archive_errors(typed: TypedClient, emu: Emulator, home: Home) -> None:
     path, local = home
     (local / "junk").write_bytes(b"junk")
