@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.fs.drivers", "tests.harness")
+pytest.register_assert_rewrite("tests.fs.drivers", "tests.harness", "tests.tutorial")
 
 from .fs.drivers import Driver  # noqa: E402
 from .fs.sites import WITH_KERNEL, WITHOUT_KERNEL, Site, Sites, is_not_for_v1  # noqa: E402

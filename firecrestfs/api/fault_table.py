@@ -142,6 +142,12 @@ _MESSAGES: tuple[Row, ...] = (
         vague=True,
     ),
     row(
+        r"\(.*(zip\(\) argument \d+ is (longer|shorter)|base64|Incorrect padding).*\)\Z",
+        errno.EIO,
+        "the login shell seems to print something: silence your start-up files, such as .bashrc",
+        begun=True,
+    ),
+    row(
         r"\(.*\)\Z",
         errno.EIO,
         "the server stumbled over the request",

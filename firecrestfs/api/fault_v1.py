@@ -28,6 +28,7 @@ _NO_ACCOUNT = "FirecREST can't log in as you: you have no account on this system
 #: FirecREST's own words; first match wins, all anchored, so that no path can imitate them.
 _OWN: tuple[Row, ...] = (
     row(r"'\w+' (value )?(not specified|is empty|has invalid char)\Z", errno.EINVAL, _FIELD),
+    row(r"'\w+' (parameter|form data|occurs before|is in the pass)", errno.EINVAL, _FIELD),
     row(r"Filename (has invalid char|is empty)\Z", errno.EINVAL, "not a name that can be sent"),
     row(r"(No file in query|group or owner must be set|Can not specify)", errno.EINVAL, _FIELD),
     row(r"Machine does not exists?\Z", errno.ENODEV, "no such system", kind="system"),
@@ -164,9 +165,13 @@ def _verdict(response: Response, path: str | None) -> Verdict:
     if "error" not in body and "description" not in body:
         return _of_proxy(response, body, path)
     words = str(body.get("error") or "")
-    if not words or words.endswith(" directory not allowed"):
+    if not words or _EMPTY_WORDS.search(words):
         return _of_header(response, str(body.get("description") or ""))
     return of_words(words, path)
+
+
+#: An `error` that leaves it to the header, or to `description`, to say what is wrong.
+_EMPTY_WORDS = re.compile(r" directory not allowed\Z|\AError \w+ reservations?\Z")
 
 
 def of_words(words: str, path: str | None) -> Verdict:

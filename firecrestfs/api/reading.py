@@ -22,6 +22,7 @@ from .names import (
     sendable,
     unescaped,
 )
+from .textranges import block_of, is_cut_replacement
 from .zone import ClusterZone, telling
 
 log = logging.getLogger("firecrestfs.api")
@@ -51,6 +52,7 @@ class Reader:
         self._zones: dict[str, ClusterZone] = {}
         self._recent: OrderedDict[tuple[str, str], dict[str, Attr]] = OrderedDict()
         self._verdicts: dict[tuple[str, str, str], str] = {}
+        self._quiet: set[str] = set()  # systems whose login shell prints nothing of its own
 
     # -- systems ------------------------------------------------------------------------------
 
@@ -247,9 +249,21 @@ class Reader:
             found = stat_attr(self._client.server().stat(system, clean, dereference=follow))
         except ValueError as exc:
             raise refusal(errno.EBADMSG, f"the server's answer is odd: {exc}", path) from None
+        with self._lock:
+            self._quiet.add(system.lower())
         if not follow:
             self._compare(system, clean, found)
         return found
+
+    def _require_quiet(self, system: str, path: str) -> None:
+        """Raise EIO where a login shell prints something of its own, before or into any content.
+
+        A stat that was understood has shown that it doesn't; without one, *path* is asked for.
+        """
+        with self._lock:
+            quiet = system.lower() in self._quiet
+        if not quiet:
+            self.stat(system, path)
 
     def download(self, system: str, path: str, *, expect: int | None = None) -> bytes:
         """Return the whole content of a file, in one request; links are followed.
@@ -263,6 +277,9 @@ class Reader:
             raise TooLarge(errno.EFBIG, text, path)
         most = max(limits.upload, limits.download)
         data = self._client.server().download(system, path, limit=most)
+        if len(data) != expect:
+            # What a shell has printed may decode to bytes.
+            self._require_quiet(system, path)
         if expect is not None and len(data) < expect:
             text = f"the file has become shorter: {len(data)} bytes, not {expect}"
             raise refusal(errno.ESTALE, text, path, transient=True)
@@ -270,6 +287,8 @@ class Reader:
 
     def view(self, system: str, path: str, offset: int, size: int) -> bytes:
         """Return exactly the bytes from *offset*, fewer only at the end of the file; one request.
+
+        The first time on a system it may take a `stat` besides.
 
         The server cuts text by characters, so bytes are exact only from the start of a block and
         where no undecodable byte is near. Raises `Inexact` wherever that can't be proven (binary
@@ -282,11 +301,12 @@ class Reader:
             return b""
         if self.features(system).exact_ranges:
             return self._client.server().read_range(system, path, offset, size)
-        block = _block(offset, size, self.limits(system).view)
+        block = block_of(offset, size, self.limits(system).view)
+        self._require_quiet(system, path)
         start = offset - offset % block
         text = self._client.server().view(system, path, size=block, offset=start)
         data = text.encode("utf-8", "surrogatepass")[:block]
-        if b"\xef\xbf\xbd" in data or _cut_replacement(text, data):
+        if b"\xef\xbf\xbd" in data or is_cut_replacement(text, data):
             raise Inexact("not plain UTF-8 text; only a whole download is exact", path)
         return data[offset - start : offset - start + size]
 
@@ -363,25 +383,6 @@ class _Names:
 def _about_an_entry(exc: FirecrestException) -> bool:
     """Tell whether ls complained about an entry (status 1), not about what it was asked for (2)."""
     return bool(exc.responses) and "exit status:1 " in exc.responses[-1].text
-
-
-def _block(offset: int, size: int, most: int) -> int:
-    """Return a block size whose aligned block holds the range. Raises `Inexact` for none."""
-    block = size
-    while block <= most:
-        if offset % block + size <= block:
-            return block
-        block *= 2
-    if offset + size <= most:
-        return offset + size
-    raise Inexact(f"no block of at most {most} bytes holds {size} bytes at {offset}")
-
-
-def _cut_replacement(text: str, data: bytes) -> bool:
-    """Tell whether the cut at the block's end went through a replacement character."""
-    tail = data[-2:]
-    cut = tail.endswith(b"\xef") or tail == b"\xef\xbf"
-    return cut and "\ufffd" in text
 
 
 def _content(found: dict[str, Any]) -> str:

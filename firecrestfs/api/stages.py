@@ -78,8 +78,15 @@ class TaskV1:
         return Look(str(task.get("status", "")), task.get("data"))
 
     def give_up(self) -> None:
-        """Invalidate the link; some servers keep the object nevertheless."""
-        self._server.invalidate(self.task_id)
+        """Invalidate the link; some servers keep the object nevertheless.
+
+        A 500 is how v1 says that nothing is staged.
+        """
+        try:
+            self._server.invalidate(self.task_id)
+        except FirecrestException as exc:
+            if not exc.responses or exc.responses[-1].status_code != 500:
+                raise
 
     def send(
         self,
@@ -221,12 +228,15 @@ class UploadV2:
         cancel(self._server, self._job)
 
 
-class EmptyV2:
-    """An upload of an empty file by API v2, which announces no parts for one: done directly."""
+class EmptyUpload:
+    """An upload of an empty file, done directly.
+
+    v2 announces no parts for one, and v1 never notices one in an object store of the kind Swift.
+    """
 
     task_id = ""
 
-    def __init__(self, server: ServerV2, system: str, path: str, local: str) -> None:
+    def __init__(self, server: ServerV1 | ServerV2, system: str, path: str, local: str) -> None:
         self._server, self._system, self._path = server, system, path
         self._shown = {"source": local, "system_name": system, "target": path}
         self._sent = False
@@ -247,7 +257,7 @@ class EmptyV2:
         timeout: float | None,
         progress: Progress | None,
     ) -> None:
-        """Make the file empty; the server takes its time limit for that."""
+        """Make the file empty; v2 takes its time limit for that."""
         with suppress(TimedOut):
             self._server.empty(self._system, self._path)
         self._sent = True

@@ -140,3 +140,60 @@ class StatusCalls:
         raw = server.reservations(system_name)
         found = [shapes.renamed(item, shapes.RESERVATION) for item in raw]
         return shapes.only(found, "ReservationName", reservations)
+
+    # -- advance reservations -----------------------------------------------------------------
+
+    def all_reservations(self, system_name: str) -> list[dict[str, Any]]:
+        """Return the advance reservations. ENOSYS where the site lacks v1's old service for them.
+
+        v2 never has it (EOPNOTSUPP): see `reservations`. So for the three that follow.
+        """
+        return self._old_service().advance_reservations(system_name)
+
+    def create_reservation(
+        self,
+        system_name: str,
+        reservation: str,
+        account: str,
+        number_of_nodes: str,
+        node_type: str,
+        start_time: str,
+        end_time: str,
+    ) -> None:
+        """Reserve nodes for an account; times as `YYYY-MM-DDTHH:MM:SS` of the cluster."""
+        fields = _reservation(account, number_of_nodes, node_type, start_time, end_time)
+        self._old_service().change_reservation("POST", system_name, reservation, fields)
+
+    def update_reservation(
+        self,
+        system_name: str,
+        reservation: str,
+        account: str,
+        number_of_nodes: str,
+        node_type: str,
+        start_time: str,
+        end_time: str,
+    ) -> None:
+        """Change a reservation."""
+        fields = _reservation(account, number_of_nodes, node_type, start_time, end_time)
+        self._old_service().change_reservation("PUT", system_name, reservation, fields)
+
+    def delete_reservation(self, system_name: str, reservation: str) -> None:
+        """Remove a reservation."""
+        self._old_service().change_reservation("DELETE", system_name, reservation, {})
+
+    def _old_service(self) -> ServerV1:
+        server = self.server()
+        if isinstance(server, ServerV1):
+            return server
+        raise refusal(errno.EOPNOTSUPP, "FirecREST v2 has no advance reservations")
+
+
+def _reservation(account: str, nodes: str, kind: str, start: str, end: str) -> dict[str, str]:
+    return {
+        "account": account,
+        "numberOfNodes": str(nodes),
+        "nodeType": kind,
+        "starttime": start,
+        "endtime": end,
+    }

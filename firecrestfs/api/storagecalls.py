@@ -12,7 +12,7 @@ from .faults import NotFound, TimedOut, refusal
 from .names import checked_path
 from .objects import ObjectStore
 from .session import ApiSession
-from .stages import DownloadV2, EmptyV2, NothingV2, Stage, TaskV1, UploadStage, UploadV2
+from .stages import DownloadV2, EmptyUpload, NothingV2, Stage, TaskV1, UploadStage, UploadV2
 from .transferjobs import TransferJob, await_end, checked_for_job, fault_of, read_log, run
 from .v1 import ServerV1
 from .v1_http import FORBIDDEN
@@ -240,6 +240,7 @@ class StorageCalls:
         server = self.server()
         stage: Stage
         if isinstance(server, ServerV1):
+            server.require_staging(source_path)
             stage = TaskV1(server, server.stage_out(system_name, source_path))
         else:
             stage = self._stage_v2(server, system_name, source_path, account)
@@ -278,15 +279,16 @@ class StorageCalls:
         name = local.rpartition("/")[2]
         landing = Landing(server, system_name, checked_path(target_path), name, size)
         stage: UploadStage
-        if isinstance(server, ServerV1):
+        if isinstance(server, ServerV1) and (size or server.stages_empty_files):
+            server.require_staging(landing.path)
             fit = not any(c in FORBIDDEN or c.isspace() or c in "$,{}*?" for c in local)
             told = local if fit and local else "upload.bin"
             stage = TaskV1(server, server.stage_in(system_name, landing.path, told))
-        elif size:
+        elif size and isinstance(server, ServerV2):
             path = checked_for_job(landing.path)
             stage = UploadV2(server, system_name, path, local, size, account)
         else:
-            stage = EmptyV2(server, system_name, landing.path, local)
+            stage = EmptyUpload(server, system_name, landing.path, local)
         return ExternalUpload(self, stage, self.session, self.objects, landing, source_path)
 
 

@@ -69,6 +69,17 @@ class ServerV1(ReadingV1, ChangingV1, PlainV1):
         """`GET /status/parameters`, as the server tells them."""
         return dict(self._parameters().raw)
 
+    @property
+    def stages_empty_files(self) -> bool:
+        """Whether the site's object store shows an empty file to the server."""
+        return (self._parameters().storage or "").lower() != "swift"
+
+    def require_staging(self, path: str) -> None:
+        """Raise EOPNOTSUPP where the site says that it has no object store."""
+        if self._parameters().storage == "":
+            text = "this site has no object store: files of this size can't be transferred"
+            raise refusal(errno.EOPNOTSUPP, text, path)
+
     def _parameters(self) -> shapes.Parameters:
         with self._lock:
             known = self._known

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat as modes
 from contextlib import suppress
 from typing import Any, BinaryIO
 
 from ..errors import FirecrestException
-from .archives import archive_body, checked_source
+from .archives import archive_body, checked_source, only_warned
+from .fault_tools import quote
 from .fault_v1 import said
 from .faults import NotFound, refusal
 from .multipart import Multipart
 from .names import parent_and_name, upload_name
 from .v1_http import SLOWEST, Sender, fit, fit_path, flag
+
+log = logging.getLogger("firecrestfs.api")
 
 #: The archives that extract knows, by v2's word for their compression.
 ARCHIVES = {"none": ".tar", "gzip": ".tgz", "bzip2": ".bz2"}
@@ -141,7 +145,7 @@ class ChangingV1(Sender):
             "targetPath": fit_path(target),
             "dereference": flag(dereference),
         }
-        self._change("POST", "/utilities/compress", system, form, path=form["targetPath"])
+        self._tar("/utilities/compress", system, form)
 
     def extract(self, system: str, archive: str, target: str, *, compression: str = "gzip") -> None:
         """Unpack *archive* into the existing directory *target*."""
@@ -154,4 +158,13 @@ class ChangingV1(Sender):
             "targetPath": fit_path(target),
             "type": ARCHIVES[compression],
         }
-        self._change("POST", "/utilities/extract", system, form, path=form["targetPath"])
+        self._tar("/utilities/extract", system, form)
+
+    def _tar(self, endpoint: str, system: str, form: dict[str, str]) -> None:
+        """Run tar, and read 400 as success where it has only warned of something."""
+        try:
+            self._change("POST", endpoint, system, form, path=form["targetPath"])
+        except FirecrestException as exc:
+            if not only_warned(said(exc)):
+                raise
+            log.info("tar on %s: %s", system, quote(said(exc)))

@@ -14,15 +14,18 @@ import re
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 
 from ..errors import FirecrestException
 from . import v1_shapes as shapes
 from .faults import JobNotFound, NotFound, refusal
+from .jobfiles import UNKNOWN, is_cut, options_of, whole
 from .multipart import Multipart
 from .names import parent_and_name
+from .newjobs import NewJobs
 from .session import Answer
 from .v1_http import fit, fit_path
 from .v1_tasks import Tasks
@@ -52,6 +55,7 @@ class JobsV1(Tasks):
         super().__init__(*args, **how)
         self._jobs_lock = threading.Lock()  # guards _files
         self._files: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
+        self._new_jobs = NewJobs()
 
     def upload(
         self,
@@ -81,7 +85,13 @@ class JobsV1(Tasks):
 
         Without a `workingDirectory` a script's text runs in a directory that the server makes.
         """
-        fields = self._fields(job)
+        told = self._submit(system, job, self._fields(job))
+        self._new_jobs.remember(system, str(told["jobId"]), job)
+        return told
+
+    def _submit(
+        self, system: str, job: Mapping[str, Any], fields: Mapping[str, str]
+    ) -> dict[str, Any]:
         if "script" not in job and _runs_as_it_is(job):
             return self._submit_path(system, str(job["scriptPath"]), fields)
         text = job.get("script")
@@ -109,7 +119,7 @@ class JobsV1(Tasks):
         path = f"{fit_path(directory).rstrip('/')}/{name}"
         try:
             self.upload(system, directory, name, script, limit=_MEGABYTES, new=True)
-            found = self._submit_path(system, path, fields)
+            found = self._submit_path(system, path, fields, script)
         except FirecrestException as exc:
             if not exc.ambiguous:
                 self._tidy(system, path)
@@ -126,11 +136,32 @@ class JobsV1(Tasks):
         except FirecrestException as exc:
             log.warning("%s:%s is left behind: %s", system, path, exc)
 
-    def _submit_path(self, system: str, path: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    def _submit_path(
+        self, system: str, path: str, fields: Mapping[str, str], script: bytes | None = None
+    ) -> dict[str, Any]:
         clean = fit_path(path)
         form = {"targetPath": clean, **fields}
         answer = self._change("POST", "/compute/jobs/path", system, form, path=clean)
-        return self._submitted(system, answer)
+
+        return self._submitted(
+            system, answer, lambda raw: self._with_whole_paths(system, raw, clean, script)
+        )
+
+    def _with_whole_paths(
+        self, system: str, raw: dict[str, Any], path: str, script: bytes | None
+    ) -> dict[str, Any]:
+        """Return *raw* with the paths that v1 has cut; the script at *path* is read if need be."""
+        directory = parent_and_name(path)[0]
+        output, error = (str(raw.get(key) or "") for key in ("job_file_out", "job_file_err"))
+        if script is None and (is_cut(output, f"{directory}/") or is_cut(error, f"{directory}/")):
+            with suppress(FirecrestException):
+                script = self.download(system, path)
+        text = "#SBATCH -o %%" if script is None else script.decode("utf-8", "surrogateescape")
+        files = whole((output, error), directory, str(raw["jobid"]), options_of(text))
+        found = {**raw, "job_file_out": files[0], "job_file_err": files[1]}
+        if is_cut(str(raw.get("job_file") or ""), path):
+            found["job_file"] = path
+        return found
 
     def _submit_text(
         self, system: str, script: bytes, fields: Mapping[str, str], name: str = "script.sh"
@@ -138,14 +169,15 @@ class JobsV1(Tasks):
         body = Multipart(name, script, len(script), fields)
         return self._submitted(system, self._change("POST", "/compute/jobs/upload", system, body))
 
-    def _submitted(self, system: str, answer: Answer) -> dict[str, Any]:
+    def _submitted(
+        self, system: str, answer: Answer, mended: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    ) -> dict[str, Any]:
         data = self._outcome(answer, mutating=True)
         raw = data if isinstance(data, dict) else {}
         job_id = str(raw.get("jobid") or "")
+        raw = mended(raw) if job_id else raw
         with self._jobs_lock:
-            self._files[system, job_id] = raw
-            while len(self._files) > _REMEMBERED:
-                self._files.popitem(last=False)
+            self._keep_locked(system, job_id, raw)
         task = str(answer.json()["task_id"])
         return {**raw, "jobId": job_id or None, "firecrest_taskid": task}
 
@@ -183,7 +215,7 @@ class JobsV1(Tasks):
         return list(jobs.values())
 
     def _shaped(self, system: str, raw: dict[str, Any]) -> dict[str, Any]:
-        job = shapes.job(raw)
+        job = self._new_jobs.completed(system, shapes.job(raw))
         with self._jobs_lock:
             known = self._files.get((system, job["jobId"]), {})
         # v1 runs every script in its own directory.
@@ -204,7 +236,14 @@ class JobsV1(Tasks):
     def _remember(self, system: str, raw: dict[str, Any]) -> None:
         if raw.get("job_file"):
             with self._jobs_lock:
-                self._files[system, str(raw.get("jobid"))] = raw
+                # What we have submitted ourselves we know better.
+                job_id = str(raw.get("jobid"))
+                self._keep_locked(system, job_id, self._files.get((system, job_id), raw))
+
+    def _keep_locked(self, system: str, job_id: str, raw: dict[str, Any]) -> None:
+        self._files[system, job_id] = raw
+        while len(self._files) > _REMEMBERED:
+            self._files.popitem(last=False)
 
     def job_metadata(self, system: str, job_id: str) -> list[dict[str, Any]]:
         """Return where the job's files are, as its submission or the queue told; empty for none."""
@@ -217,7 +256,8 @@ class JobsV1(Tasks):
             known = next(iter(self._entries_of(task)), None)
         if known is None:
             return []
-        return [{"jobId": wanted, **shapes.renamed(known, shapes.METADATA)}]
+        told = {key: None if value == UNKNOWN else value for key, value in known.items()}
+        return [{"jobId": wanted, **shapes.renamed(told, shapes.METADATA)}]
 
     def cancel(self, system: str, job_id: str) -> None:
         """Cancel a job. Raises EALREADY for one that has ended."""

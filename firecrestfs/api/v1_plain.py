@@ -23,6 +23,8 @@ _JOB_FIELDS = {
     "stage_out_job_id": "stageOutJobId",
     "account": "account",
 }
+#: Staging pastes the path into a command without quotes.
+_UNSTAGEABLE = re.compile(r"\s|[,$]|\{.*\}")
 
 
 class PlainV1(JobsV1):
@@ -92,6 +94,28 @@ class PlainV1(JobsV1):
     def _told(self, endpoint: str, system: str, query: Mapping[str, str]) -> Any:
         return self._outcome(self._ask(endpoint, system, query), mutating=False)
 
+    def advance_reservations(self, system: str) -> list[dict[str, Any]]:
+        """`GET /reservations`: a service that most sites don't have. Raises ENOSYS there."""
+        return _dicts(value_of(self._ask("/reservations", system, {}), "success"))
+
+    def change_reservation(
+        self, method: str, system: str, name: str, fields: Mapping[str, str]
+    ) -> None:
+        """`POST /reservations`, or PUT or DELETE of one. Raises ENOSYS where there is no service.
+
+        *fields*: `account`, `numberOfNodes`, `nodeType`, `starttime`, `endtime`.
+        """
+        template, endpoint, form = (
+            "/reservations/{name}",
+            f"/reservations/{_word(name)}",
+            dict(fields),
+        )
+        if method == "POST":
+            template = endpoint = "/reservations"
+            form["reservation"] = name
+        form = {key: fit(value, key) for key, value in form.items()}
+        self._change(method, template, system, form, endpoint=endpoint)
+
     def plain_transfer(
         self, system: str, operation: str, paths: Mapping[str, str], **options: str | None
     ) -> dict[str, Any]:
@@ -116,8 +140,15 @@ class PlainV1(JobsV1):
     # -- the staging area ---------------------------------------------------------------------
 
     def stage_out(self, system: str, path: str) -> str:
-        """`POST /storage/xfer-external/download`: return the task's id."""
+        """`POST /storage/xfer-external/download`: return the task's id.
+
+        Raises EINVAL for a path that the cluster's shell, or curl, would take for another.
+        """
         clean = fit_path(path)
+        found = _UNSTAGEABLE.search(clean)
+        if found is not None:
+            text = f"FirecREST v1 can't stage a path with {found[0]!r} in it: link to it"
+            raise refusal(errno.EINVAL, text, path)
         template = "/storage/xfer-external/download"
         answer = self._change("POST", template, system, {"sourcePath": clean}, path=clean)
         return str(value_of(answer, "task_id"))

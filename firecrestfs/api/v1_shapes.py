@@ -45,12 +45,15 @@ def renamed(raw: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What `/status/parameters` tells. `max_bytes` is the most that one request may carry."""
+    """What `/status/parameters` tells. `max_bytes` is the most that one request may carry.
+
+    `storage` is the kind of object store: empty where the site has none, None where it isn't told.
+    """
 
     version: tuple[int, ...]
     max_bytes: int
     command_seconds: float = 5.0
-    storage: str = ""
+    storage: str | None = None
     scheduler: str = ""
     mounted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
@@ -70,7 +73,7 @@ def parameters(out: Any) -> Parameters:
         version=_version(values.get("FIRECREST_VERSION"), "general" in sections),
         max_bytes=int(megabytes * 1024 * 1024),
         command_seconds=_float(values.get("UTILITIES_TIMEOUT"), 5.0),
-        storage=str(values.get("OBJECT_STORAGE") or ""),
+        storage=None if values.get("OBJECT_STORAGE") is None else str(values["OBJECT_STORAGE"]),
         scheduler=str(values.get("WORKLOAD_MANAGER") or "slurm").lower(),
         mounted=_mounted(values.get("FILESYSTEMS")),
         raw=sections,
@@ -118,7 +121,7 @@ def system(
         "dataOperation": {
             "maxOpsFileSize": known.max_bytes,
             "framing": FRAMING,
-            "dataTransfer": {"serviceType": known.storage},
+            "dataTransfer": {"serviceType": known.storage or ""},
         },
         "ssh": {"timeout": {"commandExecution": known.command_seconds}},
         "scheduler": {"type": known.scheduler},

@@ -17,10 +17,12 @@ from typing import Any, BinaryIO
 from ..errors import FirecrestException
 from ..model import Features
 from .archives import archive_body, checked_source
+from .decode import pick
 from .faults import refusal
 from .multipart import Multipart
 from .names import checked_path, checked_text, upload_name
-from .session import Request
+from .newjobs import NewJobs
+from .session import ApiSession, Request
 from .v2_http import SLOWEST, SenderV2, amount, dict_of, flag, list_of, odd, text_of
 
 _DIGEST_LINE = re.compile(r'"message": ?"Invalid output: (?:\\\\)?([0-9a-f]{64}) ')
@@ -28,6 +30,10 @@ _DIGEST_LINE = re.compile(r'"message": ?"Invalid output: (?:\\\\)?([0-9a-f]{64})
 
 class ServerV2(SenderV2):
     """The endpoints of one FirecREST v2 server."""
+
+    def __init__(self, session: ApiSession) -> None:
+        super().__init__(session)
+        self._new_jobs = NewJobs()
 
     def features(self, system: str) -> Features:
         """Return what this version can do."""
@@ -268,22 +274,27 @@ class ServerV2(SenderV2):
     def submit(self, system: str, job: Mapping[str, Any]) -> dict[str, Any]:
         """`POST jobs`: never sent twice. *job* in the server's own (camelCase) fields."""
         template = "/compute/{system}/jobs"
-        return dict_of(self._send("POST", template, system, json={"job": dict(job)}))
+        told = dict_of(self._send("POST", template, system, json={"job": dict(job)}))
+        self._new_jobs.remember(system, str(pick(told, "jobId", "")), job)
+        return told
 
     def jobs(self, system: str, *, all_users: bool = False) -> list[dict[str, Any]]:
         """`GET jobs`: the user's jobs of the last day or week."""
         params = {"allusers": "true"} if all_users else {}
-        return list_of(self._get("/compute/{system}/jobs", system, params=params), "jobs")
+        found = list_of(self._get("/compute/{system}/jobs", system, params=params), "jobs")
+        return [self._new_jobs.completed(system, raw) for raw in found]
 
     def job(self, system: str, job_id: str) -> list[dict[str, Any]]:
         """`GET jobs/{id}`: may have several entries for one id (requeued)."""
         template = "/compute/{system}/jobs/{id}"
-        return list_of(self._get(template, system, job_id), "jobs")
+        found = list_of(self._get(template, system, job_id), "jobs")
+        return [self._new_jobs.completed(system, raw) for raw in found]
 
     def job_metadata(self, system: str, job_id: str) -> list[dict[str, Any]]:
         """`GET jobs/{id}/metadata`: script and output paths; fields may be null."""
         template = "/compute/{system}/jobs/{id}/metadata"
-        return list_of(self._get(template, system, job_id), "jobs")
+        found = list_of(self._get(template, system, job_id), "jobs")
+        return [self._new_jobs.with_whole_paths(system, raw) for raw in found]
 
     def cancel(self, system: str, job_id: str) -> None:
         """`DELETE jobs/{id}`. Raises EALREADY for one that has ended."""

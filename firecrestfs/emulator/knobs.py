@@ -52,6 +52,9 @@ class Knobs:
     queue_seconds: float = _knob(0.5, "how long a job stays PENDING although a slot is free")
     slots: int = _knob(4, "jobs that run at the same time")
     accounting_delay: float = _knob(0.0, "seconds during which a new job answers 404")
+    half_known: float = _knob(
+        0.0, "seconds during which accounting knows a started job by its first step only"
+    )
     kill_seconds: float = _knob(2.0, "seconds between SIGTERM and SIGKILL for a cancelled job")
     time_limit: float = _knob(3600.0, "seconds a job may run that asks for no limit")
     zone: str = _knob("Europe/Zurich", "time zone of the cluster")

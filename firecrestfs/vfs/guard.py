@@ -7,6 +7,7 @@ never worth a request, and the litter of one user's desktop is nothing for a sha
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterable
 
 from firecrestfs.errors import os_error
@@ -21,6 +22,8 @@ _PROBES = frozenset(
 )
 #: Log files that FirecREST's own jobs leave in the working directory, and archives of ours.
 _HOUSEKEEPING = (".fcfs-", ".f7t_file_handling_job_")
+#: Comes and goes in directories while v1 looks whether an upload may be put there.
+_PROBE = re.compile(r"\.firecrest\.[0-9a-f]{32}")
 
 
 def is_trash(name: str) -> bool:
@@ -40,7 +43,7 @@ def is_probe(name: str) -> bool:
 
 def is_housekeeping(name: str) -> bool:
     """Tell whether *name* belongs to the machinery and isn't shown."""
-    return name.startswith(_HOUSEKEEPING)
+    return name.startswith(_HOUSEKEEPING) or _PROBE.fullmatch(name) is not None
 
 
 def refuse_unsendable(path: str, forbidden: Iterable[str]) -> None:

@@ -241,6 +241,9 @@ class RemoteFilesystem(Filesystem):
     def chmod(self, path: str, mode: int) -> None:
         """Set the mode: with the next store where there is one to come, else by itself."""
         attr = self._view.getattr(path)
+        if attr.kind is Kind.SYMLINK:
+            # The cluster would change what the link points to.
+            raise os_error(errno.EOPNOTSUPP, path, "a link has no mode of its own")
         self._identity.require_owner(path, attr)
         mode &= 0o7777
         if path in self._view.litter or (mode == attr.mode and not self._is_pending(path)):

@@ -20,7 +20,7 @@ import pytest
 import firecrestfs.api as f7t
 from firecrestfs.emulator import Emulator
 
-from .test_tutorial import wait_until
+from ..tutorial import wait_until
 
 # Its requests leave sockets to the garbage collector; some of its ways are deprecated by itself.
 pytestmark = [
@@ -401,9 +401,8 @@ def test_v2_has_the_shapes_of_v1(
 
 # -- signatures -------------------------------------------------------------------------------
 
-#: Not offered: a tool of one site, deprecated since.
-LEFT_OUT = {"all_reservations", "create_reservation", "update_reservation", "delete_reservation"}
-LEFT_OUT |= {"log"}
+#: Not for users.
+LEFT_OUT = {"log"}
 
 
 def _bare(method: Callable[..., Any]) -> Callable[..., Any]:

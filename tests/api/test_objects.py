@@ -18,8 +18,8 @@ import firecrestfs.api as f7t
 from firecrestfs.api.objects import ObjectStore
 from firecrestfs.emulator import Emulator
 
+from ..tutorial import wait_until
 from .script import ScriptedServer, cut, hang_up, reply
-from .test_tutorial import wait_until
 
 SECRET = "X-Amz-Credential=K&X-Amz-Signature=5ecret"
 M = "cluster"
@@ -220,15 +220,53 @@ def test_what_cannot_be_staged(site: SimpleNamespace) -> None:
     for name, kind in (("nope", FileNotFoundError), ("", IsADirectoryError)):
         with pytest.raises(kind):
             site.client.external_download(M, f"{site.home}/{name}".rstrip("/"))
-    (site.far / "a b").write_text("text")
-    if site.version == "v2":
-        with pytest.raises(f7t.FirecrestException, match="white space"):
-            site.client.external_download(M, f"{site.home}/a b")
-        return
-    download = site.client.external_download(M, f"{site.home}/a b")
-    wait_until(lambda: download.status == "118")
-    with pytest.raises(f7t.StorageDownloadException, match="Staging area"):
-        download.finish_download(io.BytesIO())
+    names = ["a b"] if site.version == "v2" else ["a b", "a,b", "$HOME", "a{b,c}"]
+    for name in names:
+        (site.far / name).write_text("text")
+        exc = refused(lambda name=name: site.client.external_download(M, f"{site.home}/{name}"))  # type: ignore[misc]
+        assert exc.errno == errno.EINVAL
+        assert "link to it" in str(exc)
+        # As the words say: the source is followed, its name doesn't matter.
+        site.client.symlink(M, f"{site.home}/{name}", f"{site.home}/alias")
+        sink = io.BytesIO()
+        site.client.external_download(M, f"{site.home}/alias").finish_download(sink, timeout=20)
+        assert sink.getvalue() == b"text"
+        site.client.simple_delete(M, f"{site.home}/alias")
+
+
+@pytest.mark.parametrize("name", ["plain", "[a]", "a*", "q?", "a#b", "~x", "a%20b", "wörd", "a{b"])
+def test_other_names_can_be_staged(site: SimpleNamespace, name: str) -> None:
+    (site.far / name).write_text("text")
+    sink = io.BytesIO()
+    download = site.client.external_download(M, f"{site.home}/{name}")
+    download.finish_download(sink, timeout=20)
+    assert sink.getvalue() == b"text"
+
+
+def test_a_closed_directory_is_no_place_for_an_upload(site: SimpleNamespace) -> None:
+    """v1 would take it for the path of the file, which can never arrive."""
+    (site.far / "readonly").mkdir(mode=0o500)
+    exc = refused(
+        lambda: _finished(
+            site.client.external_upload(M, io.BytesIO(b"x" * 10), f"{site.home}/readonly")
+        )
+    )
+    if site.version == "v1":
+        assert exc.errno == errno.EACCES
+    assert list((site.far / "readonly").iterdir()) == []
+
+
+def _finished(upload: f7t.ExternalUpload) -> None:
+    upload.finish_upload(timeout=20)
+    upload.wait(timeout=20)
+
+
+def test_giving_up_what_is_not_staged_is_no_failure(site: SimpleNamespace) -> None:
+    """v1 stumbles over that (500)."""
+    upload = site.client.external_upload(M, io.BytesIO(b"x" * 10), f"{site.home}/given_up")
+    upload.cancel()
+    assert upload.status == "302"
+    assert not upload.in_progress
 
 
 def test_a_source_that_vanishes(site: SimpleNamespace) -> None:
@@ -256,6 +294,26 @@ def test_a_target_that_vanishes(site: SimpleNamespace) -> None:
     assert upload.status in ("115", "113")
     with pytest.raises(FileNotFoundError):
         site.client.external_upload(M, io.BytesIO(b"x"), f"{site.home}/nowhere/file")
+
+
+def test_v1_goes_on_with_an_upload_that_failed(site: SimpleNamespace) -> None:
+    """What is sent again to the same form is what arrives."""
+    if site.version != "v1":
+        return
+    (site.far / "away").mkdir()
+    source = io.BytesIO(b"first")
+    upload = site.client.external_upload(M, source, f"{site.home}/away/file")
+    assert upload.object_storage_data
+    (site.far / "away").rmdir()
+    upload.finish_upload()
+    with pytest.raises(f7t.StorageUploadException):
+        upload.wait(timeout=20)
+    source.seek(0)
+    source.write(b"second")
+    upload.finish_upload()
+    (site.far / "away").mkdir()
+    wait_until(lambda: upload.status == "114")
+    assert (site.far / "away" / "file").read_bytes() == b"second"
 
 
 def test_moves_that_fail(site: SimpleNamespace) -> None:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import tarfile
 import threading
 import time
@@ -33,6 +34,7 @@ from firecrestfs.api import (
     TooLarge,
     TypedClient,
 )
+from firecrestfs.api.archives import only_warned
 from firecrestfs.emulator import Emulator
 from firecrestfs.errors import FirecrestException
 from firecrestfs.model import Kind, Source
@@ -621,6 +623,26 @@ def test_view_of_what_cannot_be_viewed(typed: TypedClient, home: Home) -> None:
     assert refused(lambda: typed.view(S, f"{home[0]}/x", -1, 5)).errno == errno.EINVAL
 
 
+@only_v2
+@pytest.mark.parametrize("banner", ["Welcome\n", "abcd", "Last login: today\n"])
+def test_what_a_login_shell_prints_never_becomes_content(
+    client: Firecrest, emu: Emulator, home: Home, banner: str
+) -> None:
+    """ "abcd" is good base64, so a download would be three bytes too long."""
+    (home[1] / "f").write_bytes(b"line\n" * 100)
+    emu.knobs.put("banner", banner)
+    typed = TypedClient(client)
+    for act in (
+        lambda: typed.stat(S, f"{home[0]}/f"),
+        lambda: typed.view(S, f"{home[0]}/f", 0, 20),
+        lambda: typed.download(S, f"{home[0]}/f", expect=500),
+        lambda: typed.download(S, f"{home[0]}/f"),
+    ):
+        exc = refused(act)
+        assert exc.errno in (errno.EIO, errno.EBADMSG)
+        assert "start-up files" in str(exc)
+
+
 def test_head_and_tail(typed: TypedClient, emu: Emulator, home: Home) -> None:
     (home[1] / "t").write_text("".join(f"{n}\n" for n in range(20)))
     path = f"{home[0]}/t"
@@ -993,6 +1015,65 @@ def test_archives_both_ways(typed: TypedClient, home: Home) -> None:
     assert typed.download(S, f"{path}/b.tar")[:2] != gzip.compress(b"")[:2]
 
 
+def test_archives_that_tar_warns_about(typed: TypedClient, home: Home) -> None:
+    """v1 answers 400 to whatever says something, also to what has succeeded."""
+    path, local = home
+    buffer = io.BytesIO()
+    with tarfile.open(
+        fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT, errors="surrogateescape"
+    ) as tar:
+        for name, mtime in (("tomorrow", time.time() + 86400.5), ("old", -5), ("no\udcffutf8", 9)):
+            info = tarfile.TarInfo(name)
+            info.mtime = mtime
+            tar.addfile(info, io.BytesIO())
+        info = tarfile.TarInfo("/absolute")
+        info.pax_headers = {"LIBARCHIVE.creationtime": "1719828000"}
+        tar.addfile(info, io.BytesIO())
+    typed.upload(S, path, "a.tgz", buffer.getvalue())
+    (local / "out").mkdir()
+    typed.extract(S, f"{path}/a.tgz", f"{path}/out")
+    names = sorted(item.name for item in (local / "out").iterdir())
+    assert names == ["absolute", "no\udcffutf8", "old", "tomorrow"]
+    os.mknod(local / "out" / "socket", stat.S_IFSOCK | 0o600)
+    typed.compress(S, f"{path}/out", f"{path}/b.tgz")
+    assert (local / "b.tgz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "harmless"),
+    [
+        (
+            "tar: a: time stamp 2026-11-26 01:52:03.416342942 is 3599.438468193 s in the future",
+            True,
+        ),
+        ("tar: Removing leading `/' from member namestar: A lone zero block at 7", True),
+        ("tar: Ignoring unknown extended header keyword \u2018hdrcharset\u2019", True),
+        ("tar: a: time stamp 2026-11-26 is 1 s in the future\ntar: b: socket ignored\n", True),
+        ("", False),
+        ("tar: a: Cannot open: Permission denied", False),
+        (
+            "tar: b: socket ignoredtar: a: Cannot open: Permission denied"
+            "tar: Exiting with failure status due to previous errors",
+            False,
+        ),
+        ("tar: a: Exiting with failure status due to previous errors: socket ignored", False),
+        ("noise of a shelltar: b: socket ignored", False),
+    ],
+)
+def test_words_of_a_tar_that_succeeded(words: str, harmless: bool) -> None:
+    assert only_warned(words) is harmless
+
+
+@pytest.mark.timeout(20)
+def test_many_words_of_tar_are_read_quickly() -> None:
+    warnings = "".join(
+        f"tar: file-{number}: time stamp 2026-11-26 01:52:03 is 3.5 s in the future"
+        for number in range(5000)
+    )
+    assert only_warned(warnings)
+    assert not only_warned(warnings + "tar: x: Cannot open: No such file or directory")
+
+
 def test_archive_errors(typed: TypedClient, emu: Emulator, home: Home) -> None:
     path, local = home
     (local / "junk").write_bytes(b"junk")
@@ -1122,6 +1203,57 @@ def test_a_job_from_a_script_on_the_cluster(typed: TypedClient, home: Home) -> N
     (home[1] / "s.sh").write_text(SCRIPT)
     job_id = typed.submit(S, script_path=f"{home[0]}/s.sh", working_directory=home[0])
     assert wait_for(typed, job_id).state == "FAILED"
+
+
+#: Directories whose names one server or the other tells only the start of.
+CUT = ["sp ace", "a=b", "two words=x"]
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_paths_of_outputs_are_whole(typed: TypedClient, home: Home, name: str) -> None:
+    path, local = f"{home[0]}/{name}", home[1] / name
+    local.mkdir()
+    job_id = typed.submit(S, script="#!/bin/sh\necho hi\n", working_directory=path)
+    wait_for(typed, job_id)
+    found = typed.job_metadata(S, job_id)
+    assert found["standardOutput"] == found["standardError"] == f"{path}/slurm-{job_id}.out"
+    assert typed.job(S, job_id).working_directory == path
+    assert typed.download(S, found["standardOutput"]) == b"hi\n"
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_paths_of_a_script_on_the_cluster_are_whole(
+    typed: TypedClient, client: Firecrest, home: Home, name: str
+) -> None:
+    path, local = f"{home[0]}/{name}", home[1] / name
+    local.mkdir()
+    (local / "run it.sh").write_text("#!/bin/sh\n#SBATCH -e err-%j.txt --output 'o u t'\necho hi\n")
+    told = client.submit(S, script_remote_path=f"{path}/run it.sh")
+    job_id = told["jobid"]
+    assert told["job_file"] == f"{path}/run it.sh"
+    assert told["job_file_out"] == f"{path}/o u t"
+    assert told["job_file_err"] == f"{path}/err-{job_id}.txt"
+    wait_for(typed, job_id)
+    assert client.view(S, told["job_file_out"]) == "hi\n"
+    # What the queue tells is cut; it doesn't count.
+    client.poll_active(S, [job_id])
+    typed.jobs(S)
+    assert typed.job_metadata(S, job_id)["standardOutput"] == f"{path}/o u t"
+
+
+def test_a_path_that_nobody_can_tell_is_none(
+    typed: TypedClient, client: Firecrest, home: Home
+) -> None:
+    path, local = f"{home[0]}/sp ace", home[1] / "sp ace"
+    local.mkdir()
+    script = "#!/bin/sh\n#SBATCH --output=%x-%j\ntrue\n"
+    job_id = typed.submit(S, script=script, working_directory=path)
+    found = typed.job_metadata(S, job_id)
+    assert (found["standardOutput"], found["standardError"]) == (None, None)
+    (local / "s.sh").write_text(script)
+    told = client.submit(S, script_remote_path=f"{path}/s.sh")
+    assert told["job_file_out"] == "Not available"
+    wait_for(typed, job_id)
 
 
 def test_cancel(typed: TypedClient, home: Home) -> None:

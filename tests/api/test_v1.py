@@ -952,6 +952,26 @@ def test_a_refused_script(typed: TypedClient, home: Home) -> None:
     assert isinstance(exc, NotFound)
 
 
+def test_whole_paths_cost_nothing(typed: TypedClient, emu: Emulator, home: Home) -> None:
+    (home[1] / "s.sh").write_text("#!/bin/sh\ntrue\n")
+    asked(emu)
+    typed.submit(S, script_path=f"{home[0]}/s.sh", working_directory=home[0])
+    assert {name for name in asked(emu) if name.startswith("utilities")} == set()
+
+
+def test_a_job_that_has_just_started_has_its_name(
+    typed: TypedClient, emu: Emulator, home: Home
+) -> None:
+    """Accounting calls it `allocation` for a moment, even when it has ended by then."""
+    emu.knobs.put("half_known", 60)
+    job_id = typed.submit(S, script="#!/bin/sh\ntrue\n", working_directory=home[0], name="mine")
+    job = wait_for(typed, job_id)
+    assert (job.name, job.state, job.exit_code) == ("mine", "COMPLETED", 0)
+    assert job.working_directory == home[0]
+    other = TypedClient(Firecrest(emu.url, typed._client.session.tokens)).job(S, job_id)
+    assert (other.name, other.state, other.exit_code) == ("", "COMPLETED", 0)
+
+
 def test_the_tutorials_submission_gets_a_directory_of_its_own(
     client: Firecrest, emu: Emulator
 ) -> None:

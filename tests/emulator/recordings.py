@@ -274,6 +274,9 @@ class Matcher:
             return True
         if key == "jobId" and str(expected[key]).isdigit() and str(found[key]).isdigit():
             return True
+        if key == "exit_code" and expected[key] == "0:15":
+            # A stand-in's; Slurm's accounting has 0:0 for the allocation of a cancelled job.
+            return bool(found[key] == "0:0")
         is_v1_row = "jobid" in expected or "PartitionName" in expected
         if is_v1_row and key in _FREE_V1_KEYS and isinstance(found[key], str):
             return True
@@ -283,6 +286,8 @@ class Matcher:
         return is_stat and isinstance(found[key], int)
 
     def _list(self, expected: list[Any], found: list[Any], where: str) -> None:
+        if 0 < len(expected) < len(found):
+            found = self._recorded_jobs(expected, found)
         if len(expected) != len(found):
             self._problem(f"{where} length", expected, found)
             return
@@ -290,6 +295,11 @@ class Matcher:
             expected, found = self._sorted(expected), self._sorted(found)
         for number, (one, other) in enumerate(zip(expected, found, strict=True)):
             self._value(one, other, f"{where}.{number}")
+
+    def _recorded_jobs(self, expected: list[Any], found: list[Any]) -> list[Any]:
+        """Leave out the jobs of v1 that the recorder left out: those whose ids it hadn't got."""
+        ids = {str(row.get("jobid")) for row in substitute(expected, self._values) if row}
+        return [row for row in found if "jobid" not in row or row["jobid"] in ids]
 
     def _sorted(self, rows: list[Any]) -> list[Any]:
         def key(row: Any) -> str:

@@ -36,9 +36,7 @@ def nth(name: str, number: int) -> str:
 DEVIATIONS: dict[tuple[str, str], str] = {
     ("jobs", nth(_TASK, number)): reason
     for numbers, reason in (
-        ((12,), "a stand-in's exit code; the allocation of a cancelled job has 0:0"),
         ((15, 16, 31), "the scheduler's own words, from a stand-in; ours are Slurm's"),
-        ((21, 24, 25), "the recorder left out the jobs whose ids it didn't capture"),
         ((26,), "the stand-in took no notice of the times"),
         ((27,), "the first job of the recorded site was left out as not of this recording"),
         ((28,), "a job of another area was waiting there"),

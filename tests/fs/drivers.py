@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import errno
 import json
 import os
@@ -87,6 +88,8 @@ class Driver(ABC):
     def link(self, old: str, new: str) -> None: ...
     @abstractmethod
     def chmod(self, path: str, mode: int) -> None: ...
+    @abstractmethod
+    def lchmod(self, path: str, mode: int) -> None: ...
     @abstractmethod
     def chown(self, path: str, uid: int, gid: int) -> None: ...
     @abstractmethod
@@ -284,6 +287,13 @@ class KernelDriver(Driver):
 
     def chmod(self, path: str, mode: int) -> None:
         os.chmod(self.path(path), mode)
+
+    def lchmod(self, path: str, mode: int) -> None:
+        # Python has no way to say this on Linux; this library's word for it is EOPNOTSUPP.
+        libc = ctypes.CDLL(None, use_errno=True)
+        at_fdcwd, nofollow = -100, 0x100
+        if libc.fchmodat(at_fdcwd, os.fsencode(self.path(path)), mode, nofollow):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def chown(self, path: str, uid: int, gid: int) -> None:
         os.chown(self.path(path), uid, gid)
@@ -567,6 +577,10 @@ class VfsDriver(Driver):
 
     def chmod(self, path: str, mode: int) -> None:
         filesystem, sub = self._found(path)
+        filesystem.chmod(sub, mode)
+
+    def lchmod(self, path: str, mode: int) -> None:
+        filesystem, sub = self._found(path, follow=False)
         filesystem.chmod(sub, mode)
 
     def chown(self, path: str, uid: int, gid: int) -> None:

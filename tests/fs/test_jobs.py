@@ -56,6 +56,17 @@ def test_the_queue_is_shown(fs: Driver, server: Server) -> None:
     assert any(job_id in line and "waiting-one" in line for line in queue.splitlines())
 
 
+def test_a_job_that_has_just_started_is_not_shown_as_something_else(
+    fs: Driver, there: Path, server: Server
+) -> None:
+    server.set(queue_seconds=0.0, half_known=60)
+    fs.write_file(".jobs/started", b"#!/bin/bash\ntouch ran\n")
+    assert wait_for((there / "ran").exists, 10)
+    queue = fs.read_file("/cluster/.jobs/queue").decode()
+    assert queue.startswith("JOBID")
+    assert "allocation" not in queue
+
+
 def test_what_is_no_script_is_refused(fs: Driver, server: Server) -> None:
     with pytest.raises(OSError) as refusal:
         fs.write_file(".jobs/data", b"this is not a script")

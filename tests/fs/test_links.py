@@ -111,6 +111,22 @@ def test_removing_a_link_leaves_its_target(fs: Driver, there: Path) -> None:
     assert (there / "d" / "f").exists()
 
 
+def test_attributes_of_a_link_never_reach_its_target(fs: Driver, there: Path) -> None:
+    """The kernel passes on what is asked for the link itself; the cluster would follow it."""
+    (there / "target").write_bytes(b"x")
+    (there / "target").chmod(0o640)
+    os.utime(there / "target", (1e9, 1e9))
+    (there / "link").symlink_to("target")
+    with pytest.raises(OSError) as refusal:
+        fs.lchmod("link", 0o600)
+    assert refusal.value.errno == errno.EOPNOTSUPP
+    fs.utime("link", 2 * 10**18, 2 * 10**18)
+    assert fs.sync() == {}
+    found = (there / "target").stat()
+    assert (found.st_mode & 0o777, found.st_mtime) == (0o640, 1e9)
+    assert (there / "link").is_symlink()
+
+
 def test_writing_through_a_link(fs: Driver, there: Path) -> None:
     (there / "f").write_bytes(b"old")
     (there / "link").symlink_to("f")

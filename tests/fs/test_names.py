@@ -228,10 +228,13 @@ def test_probes_of_desktops_cost_nothing(fs: Driver, there: Path, server: Server
 def test_names_of_the_machinery(fs: Driver, there: Path) -> None:
     (there / ".fcfs-archive.tar").write_bytes(b"x")
     (there / ".f7t_file_handling_job_1.log").write_bytes(b"x")
+    (there / f".firecrest.{'0a' * 16}").write_bytes(b"x")
+    (there / ".firecrest.toml").write_bytes(b"x")
     (there / "f").write_bytes(b"x")
-    assert fs.listdir() == ["f"]
+    assert sorted(fs.listdir()) == [".firecrest.toml", "f"]
     with pytest.raises(OSError) as refusal:
         fs.write_file(".fcfs-mine", b"x")
     assert refusal.value.errno == errno.EPERM
     (there / ".fcfs-archive.tar").unlink()
     (there / ".f7t_file_handling_job_1.log").unlink()
+    (there / f".firecrest.{'0a' * 16}").unlink()

@@ -6,7 +6,10 @@ import errno
 import time
 import uuid
 
+import pytest
+
 from firecrestfs.api import JobNotFound
+from firecrestfs.model import Job
 
 from .place import ACCOUNT, Place, refused
 
@@ -22,8 +25,15 @@ def test_a_job_runs(place: Place) -> None:
         standard_error=place / "err.txt",
     )
     # For a moment the accounting knows a job by its first step alone, without name and directory.
-    named = place.features.job_options
-    job = place.job(job_id, lambda job: job.ended and (job.name == name or not named))
+    seen: list[Job] = []
+
+    def watched(job: Job) -> bool:
+        seen.append(job)
+        return job.ended
+
+    job = place.job(job_id, watched)
+    assert {each.name for each in seen} == {name}
+    assert {each.working_directory.rstrip("/") for each in seen} == {place.path}
     assert (job.job_id, job.state, job.exit_code) == (job_id, "COMPLETED", 0)
     assert place.wait(lambda: place.exists("made") and place.exists("out.txt"))
     assert place.get("made") == b"made\n"
@@ -36,8 +46,13 @@ def test_a_job_runs(place: Place) -> None:
         assert place.get("out.txt").decode().strip().endswith(place.path.rpartition("/")[2])
         assert place.get("err.txt") == b"to-stderr\n"
         assert job.working_directory.rstrip("/") == place.path
-    listed = {each.job_id: each for each in place.client.jobs(place.system)}
-    assert listed[job_id].state == "COMPLETED"
+
+    def listed() -> bool:
+        found = {each.job_id: each for each in place.client.jobs(place.system)}
+        return job_id in found and found[job_id].state == "COMPLETED"
+
+    # Nor is it in the list of all, for that moment.
+    assert place.wait(listed)
 
 
 def test_where_a_job_writes(place: Place) -> None:
@@ -46,6 +61,16 @@ def test_where_a_job_writes(place: Place) -> None:
     found = place.client.job_metadata(place.system, job_id)
     output = found["standardOutput"]
     assert output is not None
+    assert place.wait(lambda: place.client.download(place.system, output) == b"hello\n")
+
+
+@pytest.mark.parametrize("name", ["sp ace", "a=b"])
+def test_where_a_job_writes_in_a_directory_with_an_odd_name(place: Place, name: str) -> None:
+    place.mkdir(name)
+    job_id = place.submit("#!/bin/bash\necho hello\n", working_directory=place / name)
+    place.job(job_id)
+    output = place.client.job_metadata(place.system, job_id)["standardOutput"]
+    assert output == place / f"{name}/slurm-{job_id}.out"
     assert place.wait(lambda: place.client.download(place.system, output) == b"hello\n")
 
 

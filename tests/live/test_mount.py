@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from stat import S_IFREG, filemode
 
 from firecrestfs.model import Kind
 
@@ -37,7 +38,8 @@ def test_ls_l(shell: Shell, place: Place) -> None:
     listed = shell.run("ls -ln --time-style=+%s").splitlines()[1:]
     rows = {line.split()[-1]: line.split() for line in listed}
     assert set(rows) == {"script", "secret", "dir"}
-    assert (rows["script"][0], rows["script"][4:6]) == ("-rwxr-xr-x", ["10", str(SUMMER)])
+    shown = filemode(S_IFREG | 0o755 & ~place.umask())
+    assert (rows["script"][0], rows["script"][4:6]) == (shown, ["10", str(SUMMER)])
     assert rows["secret"][0] == "-rw-------"
     assert rows["secret"][4:6] == ["1234", str(SUMMER - 180 * 86400)]
     assert rows["dir"][0].startswith("drwx")

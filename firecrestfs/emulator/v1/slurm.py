@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import time
 import zoneinfo
 from typing import Any
 
@@ -69,6 +70,8 @@ def sacct(session: Session, ids: list[str], start: str, end: str) -> list[dict[s
         and (not any(ids) or any(job.answers_to(one) for one in ids))
         and (job.ended is None or job.ended >= earliest)
         and (last is None or job.submitted <= last)
+        # By time only those are found whose record has come.
+        and (any(ids) or not _is_half_known(job, session))
     ]
 
 
@@ -80,6 +83,11 @@ def _day(text: str, zone: zoneinfo.ZoneInfo) -> float | None:
         return None
 
 
+def _is_half_known(job: Job, session: Session) -> bool:
+    half_known = session.site.knobs.half_known
+    return job.started is not None and time.time() < job.started + half_known
+
+
 def _account_row(job: Job, session: Session) -> dict[str, str]:
     state = job.state.value
     if job.state.final and job.ended is None:
@@ -88,10 +96,11 @@ def _account_row(job: Job, session: Session) -> dict[str, str]:
         state = f"CANCELLED by {job.cancelled_by}"
     ended = _moment(job.ended, session, "Unknown")
     cpu_time = _long(job.elapsed * _CPUS)
+    begun = _is_half_known(job, session)
     return {
         "jobid": job.id,
-        "partition": job.partition,
-        "name": job.name,
+        "partition": "" if begun else job.partition,
+        "name": "allocation" if begun else job.name,
         "user": job.account.name,
         "state": state,
         "start_time": _moment(job.started, session, "Unknown"),

@@ -86,8 +86,9 @@ class Compute:
             and name in (None, job.name)
             and (job.ended is None or job.ended >= oldest)
             and not (job.held and job.state.final)  # it was never eligible: sacct leaves it out
+            and not self._is_half_known(job)  # nor has it a time yet
         ]
-        return reply({"jobs": [_job(job, call.cluster.name) for job in jobs]})
+        return reply({"jobs": [self._job(job, call.cluster.name) for job in jobs]})
 
     def get(self, system: str, job_id: str) -> Response:
         """Describe one job."""
@@ -97,7 +98,7 @@ class Compute:
         if not job_id.isdigit():
             raise _broken(f"sacct: fatal: Bad job/step specified: {job_id}\n")
         jobs = self._find(call, job_id)
-        return reply({"jobs": [_job(job, call.cluster.name) for job in jobs]})
+        return reply({"jobs": [self._job(job, call.cluster.name) for job in jobs]})
 
     def metadata(self, system: str, job_id: str) -> Response:
         """Return script and files of one job."""
@@ -106,9 +107,9 @@ class Compute:
             {
                 "jobId": job.id,
                 "script": job.script,
-                "standardInput": job.stdin,
-                "standardOutput": job.stdout,
-                "standardError": job.stderr,
+                "standardInput": _word(job.stdin),
+                "standardOutput": _word(job.stdout),
+                "standardError": _word(job.stderr),
             }
             for job in self._find(call, job_id)
         ]
@@ -144,6 +145,14 @@ class Compute:
             raise Invalid([field_error("path", "job_id", words)])
         return call
 
+    def _job(self, job: Job, cluster: str) -> dict[str, Any]:
+        known = _job(job, cluster)
+        return {**known, **_half_known(known)} if self._is_half_known(job) else known
+
+    def _is_half_known(self, job: Job) -> bool:
+        half_known = self._site.knobs.half_known
+        return job.started is not None and time.time() < job.started + half_known
+
     @staticmethod
     def _find(call: Call, job_id: str) -> list[Job]:
         _ = call.login
@@ -151,6 +160,11 @@ class Compute:
         if not jobs:
             raise ApiError(404, "Job not found.")
         return jobs
+
+
+def _word(path: str) -> str:
+    """Cut a path where the reader of `key=value` pairs does."""
+    return re.split(r"\s", path)[0]
 
 
 def _broken(stderr: str) -> ApiError:
@@ -200,6 +214,23 @@ def _job(job: Job, cluster: str) -> dict[str, Any]:
         "user": job.account.name,
         "workingDirectory": job.working_directory,
         "priority": job.priority,
+    }
+
+
+def _half_known(known: dict[str, Any]) -> dict[str, Any]:
+    """Return what accounting tells before the record of the job has reached it."""
+    status = {**known["status"], "exitCode": known["status"]["exitCode"] or 0, "interruptSignal": 0}
+    if known["time"]["end"] is None:
+        status["state"] = "PENDING"
+    return {
+        "name": "allocation",
+        "status": status,
+        "time": {**known["time"], "elapsed": 0, "limit": None},
+        "allocationNodes": 0,
+        "group": "root",
+        "partition": "",
+        "workingDirectory": "",
+        "priority": 0,
     }
 
 
