@@ -26,6 +26,7 @@ _QUIET = frozenset(
 #: Threads inside an operation, with the call that tells whether it was interrupted. Not a
 #: threading.local: libfuse's threads would make theirs anew at every call.
 _inside: dict[int, Callable[[], int]] = {}
+_this_thread = threading.get_ident
 
 
 def interrupted() -> bool:
@@ -63,7 +64,7 @@ def door(method: F) -> F:
 
     @functools.wraps(method)
     def run(self: Guarded, *args: Any) -> Any:
-        thread = threading.get_ident()
+        thread = _this_thread()
         _inside[thread] = self.check_interrupted
         try:
             return method(self, *args)
