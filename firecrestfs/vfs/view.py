@@ -21,6 +21,7 @@ from . import guard, links
 from .flights import Flights
 from .identity import Identity
 from .litter import Litter
+from .moments import Moments
 from .namespace import JOBS_NAME
 from .overlay import Overlay, differs
 from .stores import Stores
@@ -56,12 +57,17 @@ class RemoteView:
         self._stores = parts.stores
         self.home_links = dict(home_links)
         self.litter = Litter()
+        self.moments = Moments()
         self.made_links: dict[str, str] = {}  # path → the text that the link was made with
 
     # -- looking -------------------------------------------------------------------------------
 
     def getattr(self, path: str) -> Attr:
         """Return the attributes of *path*: local changes first, then what the cluster says."""
+        attr = self._found(path)
+        return self.moments.shown(path, attr) if path in self.moments else attr
+
+    def _found(self, path: str) -> Attr:
         file = self._overlay.file(path)
         if file is not None and (differs(file) or guard.HIDDEN_PREFIX in path):
             return file.attr
@@ -164,11 +170,22 @@ class RemoteView:
             inode=self._identity.inode(path),
         )
 
+    # -- own changes ---------------------------------------------------------------------------
+
+    def entry_changed(self, path: str) -> None:
+        """Note that the name *path* came or went from here."""
+        directory, name = split(path)
+        if not name.startswith(guard.HIDDEN_PREFIX):
+            self.moments.names_changed(directory)
+
     # -- inside --------------------------------------------------------------------------------
 
     def _remembered(self, path: str, file: CachedFile, attr: Attr) -> Attr:
         """Return what is shown for a stored file whose copy we have, while it is the same file."""
-        if file.describes(attr) or file.writers:
+        if file.describes(attr):
+            shown = file.attr
+            return shown if shown.nlink == attr.nlink else replace(shown, nlink=attr.nlink)
+        if file.writers:
             return file.attr
         if file.opens and file.complete and attr.size > file.attr.size:
             # It may have grown only: those who have it open find out when they read on.
