@@ -72,7 +72,7 @@ def run(mountpoint: str | None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="firecrestfs-demo-"))
-    where = Path(mountpoint).absolute() if mountpoint else home / "hpc"
+    where = Path(mountpoints.resolved(mountpoint)) if mountpoint else home / "hpc"
     made = not where.exists()
     server: subprocess.Popen[str] | None = None
     try:
@@ -83,7 +83,7 @@ def run(mountpoint: str | None) -> int:
         mounted = _firecrestfs(["mount", str(where)], environment).returncode == 0
         if mounted:
             print(_welcome(where, info), flush=True)
-            _wait(server)
+            _wait(server, where)
         return 0 if mounted else 2
     except KeyboardInterrupt:
         return 0
@@ -138,9 +138,14 @@ def _firecrestfs(
     )
 
 
-def _wait(server: subprocess.Popen[str]) -> None:
+def _wait(server: subprocess.Popen[str], where: Path) -> None:
+    """Return when there is nothing to play with any more: it was unmounted, or the server died."""
     while server.poll() is None:
+        if mountpoints.mounted_types().get(str(where)) != mountpoints.FUSE_TYPE:
+            print("it is no longer mounted: ending", flush=True)
+            return
         time.sleep(0.5)
+    print("the embedded FirecREST has ended", flush=True)
 
 
 def _clean_up(where: Path, made: bool, server: subprocess.Popen[str] | None, home: Path) -> None:
@@ -175,7 +180,15 @@ Try, in another terminal:
   cat .jobs/queue
   cp heat/submit.sh heat/.jobs/ && cat heat/.jobs/submit.sh.jobid
   tail -f ../../SCRATCH/runs/live/solver.log
-  echo "a note" > note.txt && firecrestfs sync .
+  echo "a note" > note.txt && {_program()} sync .
 
 Ctrl-C unmounts and leaves nothing behind.
 """
+
+
+def _program() -> str:
+    """Return what another terminal can call: it knows nothing of this one's environment."""
+    installed = Path(sys.executable).with_name("firecrestfs")
+    if shutil.which("firecrestfs") or not installed.exists():
+        return "firecrestfs"
+    return str(installed)
