@@ -62,9 +62,15 @@ class RemoteFilesystem(Filesystem):
         if mask and attr.kind is not Kind.SYMLINK:
             self._identity.require(path, attr, mask)
 
+    def followed(self, path: str) -> str:
+        """Return *path*, as a user names it, with the links in it followed."""
+        return self._view.followed(path, ask=True)
+
     def refresh(self, path: str) -> None:
         """Forget what is believed at and below *path*; own changes stay."""
+        where = self._view.followed(path)
         self._tree.refresh(path)
+        self._tree.refresh(where)
 
     def sweep(self) -> None:
         """Remove what could not be removed before: unlinked files, archives of ours."""

@@ -29,6 +29,8 @@ from .tree import RemoteTree
 
 #: A file that someone follows is looked at this often on the cluster (seconds).
 _FOLLOW_S = 2.0
+#: Links that are followed in one path; more of them are a loop.
+_MAX_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,32 @@ class RemoteView:
             return self._tree.getattr(path)
         except FileNotFoundError:
             return None
+
+    def followed(self, path: str, ask: bool = False) -> str:
+        """Return *path* with the links in it followed; unless *ask*, as far as they are known.
+
+        Raises only where it asks and isn't answered.
+        """
+        done, todo, links_left = "", path.split("/"), _MAX_LINKS
+        while todo:
+            name = todo.pop(0)
+            here = f"{done}/{name}" if name not in ("", ".", "..") else done
+            text = self._target_of(here, ask) if here != done and links_left else None
+            if name == "..":
+                done = done.rpartition("/")[0]
+            elif text is None:
+                done = here
+            else:
+                links_left -= 1
+                done = "" if text.startswith("/") else done
+                todo = text.split("/") + todo
+        return done or "/"
+
+    def _target_of(self, path: str, ask: bool) -> str | None:
+        if path[1:] in self.home_links:
+            return self.home_links[path[1:]]
+        attr = self.attr_or_none(path) if ask else self._tree.last_known(path)
+        return attr.target if attr is not None and attr.kind is Kind.SYMLINK else None
 
     # -- what changes ask first ----------------------------------------------------------------
 
