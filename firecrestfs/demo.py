@@ -29,6 +29,7 @@ def serve(
     api: str,
     latency: float,
     settings: tuple[str, ...],
+    faults: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run the embedded FirecREST until SIGTERM. Raises EINVAL for a setting that makes no sense."""
@@ -40,17 +41,24 @@ def serve(
             raise os_error(errno.EINVAL, None, f"--set wants NAME=VALUE, not {each!r}")
         pairs[name] = value
     try:
-        emulator.serve(root=root, port=port, api=api, latency=latency, settings=pairs, json=as_json)
+        emulator.serve(
+            root=root,
+            port=port,
+            api=api,
+            latency=latency,
+            settings=pairs,
+            faults=faults,
+            json=as_json,
+        )
     except ValueError as exc:
         raise os_error(errno.EINVAL, None, str(exc)) from None
 
 
-def knobs_help() -> str:
-    """Return the table of settings for `serve --set`."""
-    _emulator()
-    from .emulator.knobs import table
-
-    return "\n".join(f"{row.name:24} {row.default!s:14} {row.help}" for row in table())
+def knobs_help() -> list[str]:
+    """Return what there is for `serve --set` and `serve --fault`, in paragraphs."""
+    emulator = _emulator()
+    text = f"{emulator.settings_help()}\n\n{emulator.faults_help()}"
+    return text.split("\n\n")
 
 
 def _emulator() -> Any:
