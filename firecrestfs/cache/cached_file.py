@@ -186,9 +186,7 @@ class CachedFile:
             shown = self._attr
             self._attr = replace(attr, size=len(data))
             if self._times_given:
-                self._attr = replace(
-                    self._attr, atime_ns=shown.atime_ns, mtime_ns=shown.mtime_ns
-                )
+                self._attr = replace(self._attr, atime_ns=shown.atime_ns, mtime_ns=shown.mtime_ns)
             self._base = attr
             self._complete = True
 

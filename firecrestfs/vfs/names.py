@@ -146,7 +146,6 @@ class RemoteNames:
         shown = replace(
             self._view.new_attr(path, mode),
             kind=Kind.DIRECTORY,
-            nlink=2,
             size=4096,
             acl=parent.acl,
             gid=parent.gid if passed_on else self._identity.gid,

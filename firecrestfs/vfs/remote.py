@@ -64,9 +64,15 @@ class RemoteFilesystem(Filesystem):
         if mask and attr.kind is not Kind.SYMLINK:
             self._identity.require(path, attr, mask)
 
+    def followed(self, path: str) -> str:
+        """Return *path*, as a user names it, with the links in it followed."""
+        return self._view.followed(path, ask=True)
+
     def refresh(self, path: str) -> None:
         """Forget what is believed at and below *path*; own changes stay."""
+        where = self._view.followed(path)
         self._tree.refresh(path)
+        self._tree.refresh(where)
 
     def sweep(self) -> None:
         """Remove archives of ours that could not be removed before."""
@@ -127,6 +133,7 @@ class RemoteFilesystem(Filesystem):
         entry = Entry(file.ident, Kind.FILE, path, "", file)
         self._overlay.add(entry)
         self._names.take_place(entry)
+        self._view.entry_changed(path)
         # An empty file that is closed is a file.
         self.stores.note(entry)
         return self._handle(file, flags)
@@ -215,26 +222,36 @@ class RemoteFilesystem(Filesystem):
     def unlink(self, path: str) -> None:
         """Remove *path*; a file that was never stored costs no request."""
         self._names.unlink(path)
+        self._view.entry_changed(path)
 
     def mkdir(self, path: str, mode: int) -> None:
         """Make a directory."""
         self._names.mkdir(path, mode)
+        self._view.entry_changed(path)
 
     def rmdir(self, path: str) -> None:
         """Remove *path*, which a listing of the last seconds shows empty."""
         self._names.rmdir(path)
+        self._view.entry_changed(path)
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file or a directory; what was never stored is renamed here alone."""
         self._names.rename(old, new)
+        self._view.entry_changed(old)
+        self._view.entry_changed(new)
+        self._view.moments.attributes_changed(new)
 
     def symlink(self, target: str, path: str) -> None:
         """Make a symlink with any text."""
         self._names.symlink(target, path)
+        self._view.entry_changed(path)
 
     def link(self, old: str, new: str) -> None:
         """Make a hard link on the cluster."""
         self._names.link(old, new)
+        self._view.entry_changed(new)
+        self._view.moments.attributes_changed(old)
+        self._view.moments.attributes_changed(new)
 
     # -- attributes ----------------------------------------------------------------------------
 
@@ -258,6 +275,7 @@ class RemoteFilesystem(Filesystem):
                 entry.wanted_mode = mode
                 entry.shown = replace(entry.shown, mode=mode)
         self._changed_attributes(entry)
+        self._view.moments.attributes_changed(path)
 
     def _is_pending(self, path: str) -> bool:
         entry = self._overlay.entry(path)
@@ -294,6 +312,10 @@ class RemoteFilesystem(Filesystem):
                     mtime_ns=entry.shown.mtime_ns if mtime_ns is None else mtime_ns,
                 )
             self.stores.note(entry)
+        if mtime_ns is None:
+            self._view.moments.attributes_changed(path)
+        else:
+            self._view.moments.times_set(path)
 
     def _changed_attributes(self, entry: Entry) -> None:
         self.stores.note(entry)

@@ -199,7 +199,14 @@ class Stores:
         if not self._overlay.differs(entry):
             self.give_up(entry)
         elif old is not None:
-            self._overlay.give_copy(entry, self._content.new(attr))
+            new = self._content.new(attr)
+            if old.wanted[0] is not None:
+                new.set_mode(old.wanted[0])
+            self._queue.cancel(old.ident)
+            self._overlay.give_copy(entry, new)
+            self._journal.forget(old.ident)
+            self.note(entry)
+            self.changed(entry)
             self._content.drop(old)
 
     def discard(self, entry: Entry) -> None:

@@ -24,6 +24,7 @@ from .entry import Entry
 from .flights import Flights
 from .identity import Identity
 from .litter import Litter
+from .moments import Moments
 from .namespace import JOBS_NAME
 from .overlay import Overlay
 from .stores import Stores
@@ -31,6 +32,8 @@ from .tree import RemoteTree
 
 #: A file that someone follows is looked at this often on the cluster (seconds).
 _FOLLOW_S = 2.0
+#: Links that are followed in one path; more of them are a loop.
+_MAX_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,16 @@ class RemoteView:
         self._stores = parts.stores
         self.home_links = dict(home_links)
         self.litter = Litter()
+        self.moments = Moments()
 
     # -- looking -------------------------------------------------------------------------------
 
     def getattr(self, path: str) -> Attr:
         """Return the attributes of *path*: local changes first, then what the cluster says."""
+        attr = self._found(path)
+        return self.moments.shown(path, attr) if path in self.moments else attr
+
+    def _found(self, path: str) -> Attr:
         entry = self._overlay.entry(path)
         if entry is not None:
             return self._known(path, entry)
@@ -129,6 +137,32 @@ class RemoteView:
         """Tell whether *name* in *directory* is a desktop's, and known to this machine alone."""
         return join(directory, name) in self.litter
 
+    def followed(self, path: str, ask: bool = False) -> str:
+        """Return *path* with the links in it followed; unless *ask*, as far as they are known.
+
+        Raises only where it asks and isn't answered.
+        """
+        done, todo, links_left = "", path.split("/"), _MAX_LINKS
+        while todo:
+            name = todo.pop(0)
+            here = f"{done}/{name}" if name not in ("", ".", "..") else done
+            text = self._target_of(here, ask) if here != done and links_left else None
+            if name == "..":
+                done = done.rpartition("/")[0]
+            elif text is None:
+                done = here
+            else:
+                links_left -= 1
+                done = "" if text.startswith("/") else done
+                todo = text.split("/") + todo
+        return done or "/"
+
+    def _target_of(self, path: str, ask: bool) -> str | None:
+        if path[1:] in self.home_links:
+            return self.home_links[path[1:]]
+        attr = self.attr_or_none(path) if ask else self._tree.last_known(path)
+        return attr.target if attr is not None and attr.kind is Kind.SYMLINK else None
+
     # -- what changes ask first ----------------------------------------------------------------
 
     def parent_of(self, path: str) -> Attr:
@@ -172,6 +206,14 @@ class RemoteView:
             inode=self._identity.inode(path),
         )
 
+    # -- own changes ---------------------------------------------------------------------------
+
+    def entry_changed(self, path: str) -> None:
+        """Note that the name *path* came or went from here."""
+        directory, name = split(path)
+        if not name.startswith(guard.HIDDEN_PREFIX):
+            self.moments.names_changed(directory)
+
     # -- inside --------------------------------------------------------------------------------
 
     def _require_origin(self, path: str) -> str:
@@ -202,7 +244,10 @@ class RemoteView:
         return attr
 
     def _known_file(self, entry: Entry, file: CachedFile, attr: Attr) -> Attr:
-        if file.describes(attr) or file.writers:
+        if file.describes(attr):
+            shown = file.attr
+            return shown if shown.nlink == attr.nlink else replace(shown, nlink=attr.nlink)
+        if file.writers:
             return file.attr
         if file.opens and file.complete and attr.size > file.attr.size:
             # It may have grown only: those who have it open find out when they read on.

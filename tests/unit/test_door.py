@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from firecrestfs import door, fuseops
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.fuseops import FuseOperations
 from firecrestfs.model import DirEntry, Kind
 from firecrestfs.vfs.base import Filesystem, OpenFile
@@ -307,6 +308,23 @@ def test_open_sets_what_the_kernel_asks_for() -> None:
     made.release("/x", first)
     made.release("/x", first)
     assert released == [1]
+
+
+def test_an_operation_gives_up_so_long_after_its_first_wait() -> None:
+    ends: list[float] = []
+
+    class Operations(door.Guarded):
+        @door.door
+        def operation(self) -> None:
+            ends.extend(door.end_of_patience(60) for _ in range(2))
+
+    made = Operations(lambda path, text: None)
+    before = boottime()
+    made.operation()
+    time.sleep(0.001)
+    made.operation()
+    assert before + 60 <= ends[0] == ends[1] < ends[2] == ends[3]
+    assert door.end_of_patience(60) > ends[3]
 
 
 def test_a_thread_asks_the_library_whether_it_was_interrupted() -> None:
