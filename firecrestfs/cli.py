@@ -321,7 +321,22 @@ def version() -> None:
 # -- the embedded FirecREST ------------------------------------------------------------------------
 
 
-@main.command()
+class _ServeCommand(click.Command):
+    """Its help ends with what can be set, as the emulator has it."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from . import demo
+
+        try:
+            paragraphs = demo.knobs_help()
+        except OSError as exc:  # the extra isn't installed: that is what there is to say
+            paragraphs = [str(exc.strerror)]
+        for paragraph in paragraphs:
+            formatter.write_paragraph()
+            formatter.write(paragraph + "\n")
+
+
+@main.command(cls=_ServeCommand)
 @click.option("--root", type=click.Path(file_okay=False), help="Directory of the clusters' files.")
 @click.option("--port", type=int, default=0, help="Port on 127.0.0.1 (default: a free one).")
 @click.option("--api", type=click.Choice(["v1", "v2"]), default="v2", show_default=True)
@@ -331,7 +346,14 @@ def version() -> None:
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Set a knob; `--set help` lists them.",
+    help="Set a knob; they are listed below.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="RULE",
+    help="Let requests go wrong; the kinds are listed below.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON once it answers.")
 def serve(
@@ -340,6 +362,7 @@ def serve(
     api: str,
     latency: float,
     settings: tuple[str, ...],
+    faults: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run the embedded FirecREST alone, until SIGTERM or Ctrl-C.
@@ -349,9 +372,9 @@ def serve(
     from . import demo
 
     if "help" in settings:
-        click.echo(demo.knobs_help())
+        click.echo("\n\n".join(demo.knobs_help()))
         return
-    demo.serve(root, port, api, latency, settings, as_json)
+    demo.serve(root, port, api, latency, settings, faults, as_json)
 
 
 @main.command(name="demo")

@@ -29,6 +29,7 @@ def serve(
     api: str,
     latency: float,
     settings: tuple[str, ...],
+    faults: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Run the embedded FirecREST until SIGTERM. Raises EINVAL for a setting that makes no sense."""
@@ -40,17 +41,24 @@ def serve(
             raise os_error(errno.EINVAL, None, f"--set wants NAME=VALUE, not {each!r}")
         pairs[name] = value
     try:
-        emulator.serve(root=root, port=port, api=api, latency=latency, settings=pairs, json=as_json)
+        emulator.serve(
+            root=root,
+            port=port,
+            api=api,
+            latency=latency,
+            settings=pairs,
+            faults=faults,
+            json=as_json,
+        )
     except ValueError as exc:
         raise os_error(errno.EINVAL, None, str(exc)) from None
 
 
-def knobs_help() -> str:
-    """Return the table of settings for `serve --set`."""
-    _emulator()
-    from .emulator.knobs import table
-
-    return "\n".join(f"{row.name:24} {row.default!s:14} {row.help}" for row in table())
+def knobs_help() -> list[str]:
+    """Return what there is for `serve --set` and `serve --fault`, in paragraphs."""
+    emulator = _emulator()
+    text = f"{emulator.settings_help()}\n\n{emulator.faults_help()}"
+    return text.split("\n\n")
 
 
 def _emulator() -> Any:
@@ -72,7 +80,7 @@ def run(mountpoint: str | None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="firecrestfs-demo-"))
-    where = Path(mountpoint).absolute() if mountpoint else home / "hpc"
+    where = Path(mountpoints.resolved(mountpoint)) if mountpoint else home / "hpc"
     made = not where.exists()
     server: subprocess.Popen[str] | None = None
     try:
@@ -83,7 +91,7 @@ def run(mountpoint: str | None) -> int:
         mounted = _firecrestfs(["mount", str(where)], environment).returncode == 0
         if mounted:
             print(_welcome(where, info), flush=True)
-            _wait(server)
+            _wait(server, where)
         return 0 if mounted else 2
     except KeyboardInterrupt:
         return 0
@@ -138,9 +146,14 @@ def _firecrestfs(
     )
 
 
-def _wait(server: subprocess.Popen[str]) -> None:
+def _wait(server: subprocess.Popen[str], where: Path) -> None:
+    """Return when there is nothing to play with any more: it was unmounted, or the server died."""
     while server.poll() is None:
+        if mountpoints.mounted_types().get(str(where)) != mountpoints.FUSE_TYPE:
+            print("it is no longer mounted: ending", flush=True)
+            return
         time.sleep(0.5)
+    print("the embedded FirecREST has ended", flush=True)
 
 
 def _clean_up(where: Path, made: bool, server: subprocess.Popen[str] | None, home: Path) -> None:
@@ -175,7 +188,15 @@ Try, in another terminal:
   cat .jobs/queue
   cp heat/submit.sh heat/.jobs/ && cat heat/.jobs/submit.sh.jobid
   tail -f ../../SCRATCH/runs/live/solver.log
-  echo "a note" > note.txt && firecrestfs sync .
+  echo "a note" > note.txt && {_program()} sync .
 
 Ctrl-C unmounts and leaves nothing behind.
 """
+
+
+def _program() -> str:
+    """Return what another terminal can call: it knows nothing of this one's environment."""
+    installed = Path(sys.executable).with_name("firecrestfs")
+    if shutil.which("firecrestfs") or not installed.exists():
+        return "firecrestfs"
+    return str(installed)

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from firecrestfs.cache.metadata import boottime
+
 log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,15 +25,29 @@ _QUIET = frozenset(
      errno.ENOTDIR, errno.EISDIR, errno.EXDEV}
 )  # fmt: skip
 
-#: Threads inside an operation, with the call that tells whether it was interrupted. Not a
-#: threading.local: libfuse's threads would make theirs anew at every call.
-_inside: dict[int, Callable[[], int]] = {}
+#: Threads inside an operation: the call that tells whether it was interrupted, and when it has
+#: waited long enough (0: it has not waited). Not a threading.local: libfuse's threads would make
+#: theirs anew at every call.
+_inside: dict[int, list[Any]] = {}
+_this_thread = threading.get_ident
 
 
 def interrupted() -> bool:
     """Tell whether the process that waits for this thread's operation has been interrupted."""
-    check = _inside.get(threading.get_ident())
-    return check is not None and bool(check())
+    found = _inside.get(_this_thread())
+    return found is not None and bool(found[0]())
+
+
+def end_of_patience(seconds: float) -> float:
+    """Return when (boot time) this thread's operation gives up: *seconds* after its first wait.
+
+    However many things an operation waits for, one after the other, its caller waits once.
+    """
+    found = _inside.get(_this_thread())
+    if found is None:
+        return boottime() + seconds
+    found[1] = found[1] or boottime() + seconds
+    return float(found[1])
 
 
 class Guarded:
@@ -63,8 +79,8 @@ def door(method: F) -> F:
 
     @functools.wraps(method)
     def run(self: Guarded, *args: Any) -> Any:
-        thread = threading.get_ident()
-        _inside[thread] = self.check_interrupted
+        thread = _this_thread()
+        _inside[thread] = [self.check_interrupted, 0.0]
         try:
             return method(self, *args)
         except OSError as exc:

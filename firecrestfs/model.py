@@ -21,10 +21,8 @@ class Kind(enum.Enum):
     CHAR = "c"
     BLOCK = "b"
 
-    @property
-    def type_bits(self) -> int:
-        """The `S_IFMT` part of `st_mode`."""
-        return _TYPE_BITS[self]
+    #: The `S_IFMT` part of `st_mode`. An attribute, for it is asked at every `stat`.
+    type_bits: int
 
     @staticmethod
     def of_mode(mode: int) -> Kind:
@@ -42,6 +40,8 @@ _TYPE_BITS = {
     Kind.BLOCK: stat.S_IFBLK,
 }
 _KINDS = {bits: kind for kind, bits in _TYPE_BITS.items()}
+for _kind, _bits in _TYPE_BITS.items():
+    _kind.type_bits = _bits
 
 
 class Source(enum.Enum):

@@ -17,7 +17,7 @@ from .cache.database import Database
 from .cache.journal import FileRecord, Journal
 from .cache.metadata import MetadataCache, is_below
 from .config import Config
-from .door import interrupted
+from .door import end_of_patience, interrupted
 from .errors import os_error
 from .fuseops import make_operations
 from .model import System, UserInfo
@@ -85,7 +85,9 @@ def build(
     systems = {system.name: system for system in client.systems()}
     if not systems:
         raise os_error(errno.ENODEV, config.url, "the server offers no systems to this user")
-    flights = Flights(deadline_s=config.op_timeout, interrupted=interrupted)
+    flights = Flights(
+        deadline_s=config.op_timeout, interrupted=interrupted, end_of_patience=end_of_patience
+    )
     errors = ErrorLog()
     content = ContentCache(config.local_cache_dir, config.local_state_dir, config.cache_size)
     database = Database(config.local_state_dir / "journal.sqlite")

@@ -169,7 +169,7 @@ class Controls:
 
     @staticmethod
     def _sync(system: str, files: RemoteFilesystem, path: str) -> dict[str, str]:
-        stores = files.stores.flush(path, None, interrupted, patience=_TRIES)
+        stores = files.stores.flush(files.followed(path), None, interrupted, patience=_TRIES)
         return _failures(system, stores) | _swept(system, files)
 
 

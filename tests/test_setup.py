@@ -200,12 +200,12 @@ def test_a_python_that_is_none_is_refused(machine: Machine) -> None:
 class Demo:
     """`firecrestfs demo`, with its temporary files in a directory of the test's."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *arguments: str) -> None:
         self.temporary = home / "tmp"
         self.temporary.mkdir()
         self.environment: Mapping[str, str] = os.environ | {"TMPDIR": str(self.temporary)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "firecrestfs", "demo"],
+            [sys.executable, "-m", "firecrestfs", "demo", *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -289,3 +289,43 @@ def test_the_demo_ends_though_a_shell_sits_in_it(demo: Demo) -> None:
             assert demo.processes() == []
         finally:
             sitting.kill()
+
+
+@pytest.mark.fuse
+def test_the_demo_ends_when_it_is_unmounted_elsewhere(demo: Demo) -> None:
+    where = demo.mountpoint()
+    state = {"XDG_STATE_HOME": str(where.parent / "state")}
+    command = [sys.executable, "-m", "firecrestfs", "umount", str(where)]
+    subprocess.run(command, env=demo.environment | state, timeout=60, check=True)
+    assert demo.process.wait(40) == 0
+    assert (demo.mounts(), demo.processes(), os.listdir(demo.temporary)) == ([], [], [])
+
+
+@pytest.mark.fuse
+def test_the_demo_at_a_path_through_a_link(tmp_path: Path) -> None:
+    # Mounts are listed by their real paths.
+    (tmp_path / "tmp2").mkdir()
+    (tmp_path / "link").symlink_to("tmp2")
+    demo = Demo(tmp_path, str(tmp_path / "link" / "hpc"))
+    try:
+        assert demo.mountpoint().samefile(tmp_path / "tmp2" / "hpc")
+        os.killpg(demo.process.pid, signal.SIGINT)
+        assert demo.process.wait(40) == 0
+        assert os.listdir(tmp_path / "tmp2") == []
+        assert (demo.processes(), os.listdir(demo.temporary)) == ([], [])
+    finally:
+        mountpoints.unmount(str(tmp_path / "tmp2" / "hpc"), lazy=True)
+        demo.end()
+
+
+@pytest.mark.fuse
+def test_the_demo_names_a_program_that_another_terminal_finds(tmp_path: Path) -> None:
+    demo = Demo(tmp_path)
+    try:
+        demo.mountpoint()
+        assert demo.process.stdout is not None
+        line = next(line for line in demo.process.stdout if line.endswith(" sync .\n"))
+        program = line.split("&& ")[1].split(" sync")[0]
+        assert "firecrestfs" in run("env", "-i", f"PATH={os.environ['PATH']}", program, "version")
+    finally:
+        demo.end()

@@ -204,7 +204,12 @@ class ClientCredentialsAuth(CachedToken):
         seconds = _TOKEN_DEADLINE if outer is None else min(_TOKEN_DEADLINE, outer.remaining())
         call = Call(seconds, outer.interrupted if outer else None, what=self._where())
         with making(call):
-            status, headers, body = self._exchange()
+            try:
+                status, headers, body = self._exchange()
+            except FirecrestException as exc:
+                # What it came from holds the request, and with it the secret.
+                exc.__cause__ = exc.__context__ = None
+                raise
         if status != 200:
             raise self._refused(status, headers, body)
         return self._parsed(body)

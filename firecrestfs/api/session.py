@@ -173,6 +173,8 @@ class ApiSession:
             except FirecrestException as exc:
                 if exc.filename is None and request.path is not None:
                     exc.filename = request.path
+                # What it came from holds the request, and with it the token.
+                exc.__cause__ = exc.__context__ = None
                 raise
 
     def patience(self, deadline_s: float | None = None) -> Call:

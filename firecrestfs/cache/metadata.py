@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-
-from cachetools import LRUCache
+from typing import TypeVar
 
 from firecrestfs.model import Attr, DirEntry
 
-#: Names remembered per system before the least recently used directories are dropped.
+T = TypeVar("T")
+
+#: Names remembered per system before the directories that were read longest ago are dropped.
 _MAX_NAMES = 500_000
 _MAX_SINGLES = 50_000
 
@@ -59,6 +60,37 @@ class _Single:
     learnt: float
 
 
+class _ByAge(dict[str, T]):
+    """A table of limited weight that drops what was put into it longest ago.
+
+    Looking up costs what it costs in a dict, for it is done at every `stat`; that it makes nothing
+    younger does little harm: what is in use is put anew whenever its TTL is over.
+    """
+
+    def __init__(self, limit: int, weigh: Callable[[T], int] = lambda value: 1) -> None:
+        super().__init__()
+        self._limit = limit
+        self._weigh = weigh
+        self._weight = 0
+
+    def put(self, key: str, value: T) -> None:
+        """Put *value* at *key* as the youngest; one that is too heavy by itself is not kept."""
+        self.drop(key)
+        weight = self._weigh(value)
+        if weight > self._limit:
+            return
+        while self._weight + weight > self._limit:
+            self.drop(next(iter(self)))
+        self[key] = value
+        self._weight += weight
+
+    def drop(self, key: str) -> None:
+        """Take *key* out, if it is there."""
+        value = self.pop(key, None)
+        if value is not None:
+            self._weight -= self._weigh(value)
+
+
 @dataclass(slots=True)
 class MetadataCache:
     """Listings, attributes and absences with their ages. Every method is thread-safe (a leaf lock).
@@ -71,11 +103,11 @@ class MetadataCache:
     negative_ttl: float = 5.0
     clock: Callable[[], float] = boottime
     _lock: threading.Lock = field(default_factory=threading.Lock)  # guards all below
-    _listings: LRUCache[str, Listing] = field(
-        default_factory=lambda: LRUCache(_MAX_NAMES, getsizeof=lambda each: len(each.entries) + 1)
+    _listings: _ByAge[Listing] = field(
+        default_factory=lambda: _ByAge(_MAX_NAMES, lambda listing: len(listing.entries) + 1)
     )
-    _singles: LRUCache[str, _Single] = field(default_factory=lambda: LRUCache(_MAX_SINGLES))
-    _changes: LRUCache[str, int] = field(default_factory=lambda: LRUCache(_MAX_SINGLES))
+    _singles: _ByAge[_Single] = field(default_factory=lambda: _ByAge(_MAX_SINGLES))
+    _changes: _ByAge[int] = field(default_factory=lambda: _ByAge(_MAX_SINGLES))
     _counter: int = 0
     _floor: int = 0  # marks below it are refused: an invalidation touched everything
 
@@ -90,27 +122,25 @@ class MetadataCache:
             found = self._listings.get(directory)
             if found is None or self.clock() - found.learnt > self.ttl:
                 return None
+            self._listings.put(directory, found)
             return found.entries
 
     def lookup(self, path: str) -> Attr | bool | None:
         """Return the attributes of *path*; False: believed absent; None: unknown."""
-        directory, name = split(path)
+        directory, _, name = path.rpartition("/")
         with self._lock:
-            now = self.clock()
             single = self._singles.get(path)
-            listing = self._listings.get(directory)
-            if listing is not None and (single is None or listing.learnt >= single.learnt):
-                age = now - listing.learnt
-                attr = listing.entries.get(name)
-                if attr is not None:
-                    return attr if age <= self.ttl else None
-                return False if age <= self.negative_ttl else None
-            if single is None:
-                return None
-            age = now - single.learnt
-            if single.attr is not None:
-                return single.attr if age <= self.ttl else None
+            listing = self._listings.get(directory or "/")
+        if listing is not None and (single is None or listing.learnt >= single.learnt):
+            attr, learnt = listing.entries.get(name), listing.learnt
+        elif single is not None:
+            attr, learnt = single.attr, single.learnt
+        else:
+            return None
+        age = self.clock() - learnt
+        if attr is None:
             return False if age <= self.negative_ttl else None
+        return attr if age <= self.ttl else None
 
     def last_known(self, path: str) -> Attr | None:
         """Return the newest attributes of *path* however old they are, or None."""
@@ -143,7 +173,7 @@ class MetadataCache:
         with self._lock:
             if self._changed_since_locked(split(path)[0], mark):
                 return False
-            self._singles[path] = _Single(attr, self.clock())
+            self._singles.put(path, _Single(attr, self.clock()))
             return True
 
     # -- own changes ---------------------------------------------------------------------------
@@ -161,10 +191,10 @@ class MetadataCache:
                 else:
                     entries[name] = attr
                 self._put_listing_locked(directory, entries, listing.learnt)
-            self._singles[path] = _Single(attr, self.clock())
+            self._singles.put(path, _Single(attr, self.clock()))
             if attr is None:
                 self._touch_locked(path)
-                self._listings.pop(path, None)
+                self._listings.drop(path)
 
     def invalidate(self, path: str) -> None:
         """Forget what is known of *path* itself: attributes, absence and its own listing."""
@@ -172,10 +202,10 @@ class MetadataCache:
         with self._lock:
             self._touch_locked(directory)
             self._touch_locked(path)
-            self._singles.pop(path, None)
-            self._listings.pop(path, None)
-            if name and directory in self._listings:
-                del self._listings[directory]
+            self._singles.drop(path)
+            self._listings.drop(path)
+            if name:
+                self._listings.drop(directory)
 
     def invalidate_below(self, path: str) -> None:
         """Forget everything at and below *path*, and the listing that names it."""
@@ -184,8 +214,8 @@ class MetadataCache:
             self._floor = self._counter
             for table in (self._listings, self._singles):
                 for key in [key for key in table if is_below(key, path)]:
-                    del table[key]
-            self._listings.pop(split(path)[0], None)
+                    table.drop(key)
+            self._listings.drop(split(path)[0])
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -193,16 +223,14 @@ class MetadataCache:
         self, directory: str, table: dict[str, Attr], learnt: float | None = None
     ) -> None:
         listing = Listing(table, self.clock() if learnt is None else learnt)
-        self._listings.pop(directory, None)
-        if len(table) < _MAX_NAMES:
-            self._listings[directory] = listing
+        self._listings.put(directory, listing)
 
     def _touch_locked(self, directory: str) -> None:
         self._counter += 1
         if directory not in self._changes and len(self._changes) >= _MAX_SINGLES:
             # The oldest change is about to be forgotten: refuse every fill that began before it.
             self._floor = self._counter
-        self._changes[directory] = self._counter
+        self._changes.put(directory, self._counter)
 
     def _changed_since_locked(self, directory: str, mark: int) -> bool:
         return mark < self._floor or self._changes.get(directory, 0) > mark

@@ -16,7 +16,7 @@ be wrong only independently. Where to read on, outside in:
     tree        remote paths onto local ones
     objectstore staging of large files, like S3
     jobs scheduler runner sandbox       batch jobs, which really run
-    knobs faults requestlog             how tests steer and watch it
+    knobs faults requestlog manual      how tests steer and watch it, and the text on that
     populate    what the demo finds
 """
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from .cluster import Cluster, FileSystem, SystemSpec
 from .faults import Fault
+from .manual import faults_help, settings_help
 from .populate import Population, populate
 from .requestlog import LoggedRequest
 from .server import APIS, Emulator, serve
@@ -37,6 +38,8 @@ __all__ = [
     "LoggedRequest",
     "Population",
     "SystemSpec",
+    "faults_help",
     "populate",
     "serve",
+    "settings_help",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import json
 import random
 import threading
 import time
@@ -29,6 +30,7 @@ KINDS = {
     " `status`; 0: close the connection. The object store stores nothing then",
     "expire_tokens": "let all tokens issued so far expire, then go on as usual",
 }
+_NUMBERS = ("status", "count", "after", "every", "probability", "begin", "end", "seconds", "bytes")
 
 
 @dataclasses.dataclass
@@ -65,7 +67,30 @@ class Fault:
         if unknown or rule.get("kind") not in KINDS:
             reason = f"unknown keys {sorted(unknown)}" if unknown else f"kind {rule.get('kind')!r}"
             raise ValueError(f"{reason}; keys: {sorted(names)}; kinds: {sorted(KINDS)}")
-        return cls(**rule)
+        parsed = cls(**rule)
+        for name in _NUMBERS:
+            value = getattr(parsed, name)
+            if not isinstance(value, (int, float)) and not (name == "end" and value is None):
+                raise ValueError(f"{name} = {value!r}: not a number")
+        return parsed
+
+    @classmethod
+    def from_text(cls, text: str) -> Fault:
+        """Build a rule from a command line: JSON, or `KIND,KEY=VALUE,…` (a key of `headers` is
+        `headers.NAME`). Raises ValueError with a readable reason.
+        """
+        if text.startswith("{"):
+            return cls.parse(json.loads(text))
+        kind, *pairs = text.split(",")
+        rule: dict[str, Any] = {"kind": kind}
+        for name, equals, value in (pair.partition("=") for pair in pairs):
+            if not equals:
+                raise ValueError(f"a fault is KIND,KEY=VALUE,…; {name!r} has no value")
+            if name.startswith("headers."):
+                rule.setdefault("headers", {})[name.removeprefix("headers.")] = value
+            else:
+                rule[name] = _number(value) if name in _NUMBERS else value
+        return cls.parse(rule)
 
     def matches(self, endpoint: str, method: str, path: str) -> bool:
         """Tell whether the rule speaks of this request."""
@@ -74,6 +99,13 @@ class Fault:
             and fnmatch.fnmatchcase(method, self.method)
             and fnmatch.fnmatchcase(path, self.path)
         )
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        return text
 
 
 class FaultBoard:
@@ -95,6 +127,12 @@ class FaultBoard:
         rule = Fault.parse({"kind": kind, "match": match, **options})
         with self._lock:
             self._rules.append(rule)
+
+    def add_texts(self, texts: Iterable[str]) -> None:
+        """Add rules as `Fault.from_text` reads them. Raises ValueError; then none is added."""
+        rules = [Fault.from_text(text) for text in texts]
+        with self._lock:
+            self._rules += rules
 
     def clear(self) -> None:
         """Remove all rules."""

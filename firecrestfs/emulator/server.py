@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -189,10 +189,12 @@ def serve(
     json: bool = False,
     systems: tuple[str, ...] = ("cluster",),
     demo: bool = False,
+    faults: Sequence[str] = (),
 ) -> None:
     """Run an emulator until SIGTERM or SIGINT; say on stdout how to reach it once it answers.
 
-    With *demo* the first cluster is filled with things to play with.
+    With *demo* the first cluster is filled with things to play with. *faults* are rules as
+    `Fault.from_text` reads them.
 
     With *json* that is one line of JSON, else a text with lines for a shell to source. Raises
     OSError if the port is taken, ValueError for a bad setting. Call it from the main thread.
@@ -204,6 +206,7 @@ def serve(
         emulator = stack.enter_context(
             Emulator(root, port=port, api=api, latency=latency, settings=settings, systems=systems)
         )
+        emulator.faults.add_texts(faults)
         if demo:
             stack.enter_context(Population(emulator.cluster))
         for note in emulator.notes:

@@ -12,7 +12,7 @@ import stat
 from dataclasses import replace
 
 from firecrestfs.errors import os_error
-from firecrestfs.model import Attr, UserInfo
+from firecrestfs.model import Attr, Kind, UserInfo
 
 NOBODY = 65534
 
@@ -28,7 +28,11 @@ class Identity:
         self._moved: dict[str, int] = {}  # path → inode, where it isn't the path's own
 
     def localise(self, path: str, attr: Attr) -> Attr:
-        """Return *attr* of *path* with local owners and the inode that the mount shows."""
+        """Return *attr* of *path* with local owners and the inode that the mount shows.
+
+        Directories have one link, as on file systems that don't count them: listings don't tell,
+        and a number that is too small makes programs overlook subdirectories.
+        """
         return replace(
             attr,
             uid=self.uid if attr.uid == self.user.uid else NOBODY,
@@ -36,6 +40,7 @@ class Identity:
             owner=attr.owner or str(attr.uid),
             group=attr.group or str(attr.gid),
             inode=self.inode(path),
+            nlink=1 if attr.kind is Kind.DIRECTORY else attr.nlink,
         )
 
     def may(self, attr: Attr, mask: int) -> bool:

@@ -109,7 +109,6 @@ def directory_attr(uid: int, gid: int, *, mode: int = 0o555, inode: int = 0) -> 
         now,
         uid=uid,
         gid=gid,
-        nlink=2,
         atime_ns=now,
         ctime_ns=now,
         source=Source.LOCAL,

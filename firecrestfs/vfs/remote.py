@@ -62,9 +62,15 @@ class RemoteFilesystem(Filesystem):
         if mask and attr.kind is not Kind.SYMLINK:
             self._identity.require(path, attr, mask)
 
+    def followed(self, path: str) -> str:
+        """Return *path*, as a user names it, with the links in it followed."""
+        return self._view.followed(path, ask=True)
+
     def refresh(self, path: str) -> None:
         """Forget what is believed at and below *path*; own changes stay."""
+        where = self._view.followed(path)
         self._tree.refresh(path)
+        self._tree.refresh(where)
 
     def sweep(self) -> None:
         """Remove what could not be removed before: unlinked files, archives of ours."""
@@ -127,6 +133,7 @@ class RemoteFilesystem(Filesystem):
         if replaced is not None:
             # It was unlinked here a moment ago and is still on the cluster: this goes over it.
             file.rebase(replaced, file.attr.inode)
+        self._view.entry_changed(path)
         # An empty file that is closed is a file.
         self.stores.note(file, closed=True)
         return self._handle(file, flags)
@@ -200,26 +207,36 @@ class RemoteFilesystem(Filesystem):
     def unlink(self, path: str) -> None:
         """Remove *path*; a file that was never stored costs no request."""
         self._names.unlink(path)
+        self._view.entry_changed(path)
 
     def mkdir(self, path: str, mode: int) -> None:
         """Make a directory on the cluster."""
         self._names.mkdir(path, mode)
+        self._view.entry_changed(path)
 
     def rmdir(self, path: str) -> None:
         """Remove *path* once a fresh listing shows it empty."""
         self._names.rmdir(path)
+        self._view.entry_changed(path)
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file; one that was never stored is renamed here alone."""
         self._names.rename(old, new)
+        self._view.entry_changed(old)
+        self._view.entry_changed(new)
+        self._view.moments.attributes_changed(new)
 
     def symlink(self, target: str, path: str) -> None:
         """Make a symlink; its text, whatever it is, travels in a tar."""
         self._names.symlink(target, path)
+        self._view.entry_changed(path)
 
     def link(self, old: str, new: str) -> None:
         """Make a hard link on the cluster."""
         self._names.link(old, new)
+        self._view.entry_changed(new)
+        self._view.moments.attributes_changed(old)
+        self._view.moments.attributes_changed(new)
 
     # -- attributes ----------------------------------------------------------------------------
 
@@ -237,6 +254,7 @@ class RemoteFilesystem(Filesystem):
             self._changed_attributes(file)
         elif path not in self._view.litter and mode != attr.mode:
             self._chmod_there(path, mode, file)
+        self._view.moments.attributes_changed(path)
 
     def _chmod_there(self, path: str, mode: int, file: CachedFile | None) -> None:
         self._tree.require_sendable(path)
@@ -271,6 +289,10 @@ class RemoteFilesystem(Filesystem):
         elif path not in self._view.litter:
             shown = self._tree.getattr(path) if file is None else file.attr
             self._overlay.remember_times(path, shown, atime_ns, mtime_ns)
+        if mtime_ns is None:
+            self._view.moments.attributes_changed(path)
+        else:
+            self._view.moments.times_set(path)
 
     def _changed_attributes(self, file: CachedFile) -> None:
         if not file.writers:

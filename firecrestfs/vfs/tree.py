@@ -88,6 +88,7 @@ class RemoteTree:
         if isinstance(found, Attr):
             return found
         if found is False:
+            guard.refuse_too_long(path)
             raise os_error(errno.ENOENT, path)
         return self._look_up(path)
 
@@ -243,7 +244,6 @@ class RemoteTree:
             self._born_ns,
             uid=self._identity.uid,
             gid=self._identity.gid,
-            nlink=2,
             source=Source.LOCAL,
             inode=self._identity.inode(path),
         )

@@ -21,6 +21,7 @@ from . import guard, links
 from .flights import Flights
 from .identity import Identity
 from .litter import Litter
+from .moments import Moments
 from .namespace import JOBS_NAME
 from .overlay import Overlay, differs
 from .stores import Stores
@@ -28,6 +29,8 @@ from .tree import RemoteTree
 
 #: A file that someone follows is looked at this often on the cluster (seconds).
 _FOLLOW_S = 2.0
+#: Links that are followed in one path; more of them are a loop.
+_MAX_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,17 @@ class RemoteView:
         self._stores = parts.stores
         self.home_links = dict(home_links)
         self.litter = Litter()
+        self.moments = Moments()
         self.made_links: dict[str, str] = {}  # path → the text that the link was made with
 
     # -- looking -------------------------------------------------------------------------------
 
     def getattr(self, path: str) -> Attr:
         """Return the attributes of *path*: local changes first, then what the cluster says."""
+        attr = self._found(path)
+        return self.moments.shown(path, attr) if path in self.moments else attr
+
+    def _found(self, path: str) -> Attr:
         file = self._overlay.file(path)
         if file is not None and (differs(file) or guard.HIDDEN_PREFIX in path):
             return file.attr
@@ -121,6 +129,32 @@ class RemoteView:
         except FileNotFoundError:
             return None
 
+    def followed(self, path: str, ask: bool = False) -> str:
+        """Return *path* with the links in it followed; unless *ask*, as far as they are known.
+
+        Raises only where it asks and isn't answered.
+        """
+        done, todo, links_left = "", path.split("/"), _MAX_LINKS
+        while todo:
+            name = todo.pop(0)
+            here = f"{done}/{name}" if name not in ("", ".", "..") else done
+            text = self._target_of(here, ask) if here != done and links_left else None
+            if name == "..":
+                done = done.rpartition("/")[0]
+            elif text is None:
+                done = here
+            else:
+                links_left -= 1
+                done = "" if text.startswith("/") else done
+                todo = text.split("/") + todo
+        return done or "/"
+
+    def _target_of(self, path: str, ask: bool) -> str | None:
+        if path[1:] in self.home_links:
+            return self.home_links[path[1:]]
+        attr = self.attr_or_none(path) if ask else self._tree.last_known(path)
+        return attr.target if attr is not None and attr.kind is Kind.SYMLINK else None
+
     # -- what changes ask first ----------------------------------------------------------------
 
     def parent_of(self, path: str) -> Attr:
@@ -164,11 +198,22 @@ class RemoteView:
             inode=self._identity.inode(path),
         )
 
+    # -- own changes ---------------------------------------------------------------------------
+
+    def entry_changed(self, path: str) -> None:
+        """Note that the name *path* came or went from here."""
+        directory, name = split(path)
+        if not name.startswith(guard.HIDDEN_PREFIX):
+            self.moments.names_changed(directory)
+
     # -- inside --------------------------------------------------------------------------------
 
     def _remembered(self, path: str, file: CachedFile, attr: Attr) -> Attr:
         """Return what is shown for a stored file whose copy we have, while it is the same file."""
-        if file.describes(attr) or file.writers:
+        if file.describes(attr):
+            shown = file.attr
+            return shown if shown.nlink == attr.nlink else replace(shown, nlink=attr.nlink)
+        if file.writers:
             return file.attr
         if file.opens and file.complete and attr.size > file.attr.size:
             # It may have grown only: those who have it open find out when they read on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -64,3 +65,27 @@ def test_settings_of_old_scripts(server: ScriptedServer) -> None:
     assert client.timeout == client.session.deadline_s == 3
     assert isinstance(client.server(), f7t.ServerV1)
     assert f7t.TokenCommandAuth is f7t.TokenCommand
+
+
+def test_nothing_of_requests_hangs_on_an_error(server: ScriptedServer) -> None:
+    # Its exceptions hold the request: whoever reports an error with all it came from would report
+    # the token.
+    nowhere = "http://127.0.0.1:1"
+    calls = [
+        lambda: f7t.Firecrest(nowhere, f7t.StaticToken("t0k"), api_version="2").all_systems(),
+        lambda: f7t.Firecrest(nowhere, f7t.StaticToken("t0k")).all_systems(),
+        lambda: f7t.ClientCredentialsAuth("me", "s3krit", f"{nowhere}/token").get_access_token(),
+    ]
+    for call in calls:
+        with pytest.raises(f7t.FirecrestException) as caught:
+            call()
+        assert caught.value.errno == errno.EHOSTUNREACH
+        assert _origins(caught.value) == {"firecrestfs"}
+
+
+def _origins(exc: BaseException | None) -> set[str]:
+    """Return the packages of *exc* and of all it came from."""
+    if exc is None:
+        return set()
+    here = {type(exc).__module__.split(".")[0]}
+    return here | _origins(exc.__cause__) | _origins(exc.__context__)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from firecrestfs.emulator import Emulator
+from firecrestfs.emulator import Emulator, Fault
 
 from .conftest import Client
 
@@ -235,3 +235,12 @@ def test_unhealthy_file_system_is_refused(emulator: Emulator, client: Client) ->
     message = "The requested filesystem (/home on cluster) is unhealthy."
     assert response.json()["message"] == message
     assert client.get("ls", "/scratch/demo").status_code == 200
+
+
+def test_a_rule_as_text() -> None:
+    found = Fault.from_text("stall,match=ops/*,seconds=1.5,count=-1,probability=0.1,begin=2,end=9")
+    assert (found.kind, found.match, found.seconds, found.count) == ("stall", "ops/*", 1.5, -1)
+    assert (found.probability, found.begin, found.end) == (0.1, 2, 9)
+    same = Fault.from_text('{"kind": "status", "status": 429, "headers": {"Retry-After": "2"}}')
+    also = Fault.from_text("status,status=429,headers.Retry-After=2")
+    assert (same.headers, same.status) == (also.headers, also.status) == ({"Retry-After": "2"}, 429)

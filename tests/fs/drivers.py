@@ -623,6 +623,7 @@ def _stat_result(attr: Attr) -> SimpleNamespace:
         st_size=attr.size,
         st_mtime_ns=attr.mtime_ns,
         st_atime_ns=attr.atime_ns or attr.mtime_ns,
+        st_ctime_ns=attr.ctime_ns or attr.mtime_ns,
         st_mtime=attr.mtime_ns / 1e9,
     )
 

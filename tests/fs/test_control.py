@@ -92,3 +92,43 @@ def test_refusals_are_told_in_errors(fs: Driver, there: Path) -> None:
         fs.read_file("f")
     (line,) = fs.errors()
     assert "/f" in line and "----------" in line and "demo" in line
+
+
+@pytest.fixture
+def by_links(fs: Driver) -> str:
+    """A path from the mount's root that leads through HOME and a link to the test's directory."""
+    _, system, _, _, name = fs.base.split("/")
+    fs.symlink(f"../{name}/real", "link")
+    fs.mkdir("real")
+    fs.lstat("link")
+    return f"/{system}/HOME/{name}/link"
+
+
+def test_sync_of_a_path_through_links(
+    fs: Driver, there: Path, server: Server, by_links: str
+) -> None:
+    fs.write_file("real/f", b"x")
+    assert fs.sync(by_links) == {}
+    assert (there / "real" / "f").read_bytes() == b"x"
+    server.set(disk_full=True)
+    fs.write_file("real/g", b"x")
+    assert "No space left" in fs.sync(by_links)[f"{fs.base}/real/g"]
+    server.set(disk_full=False)
+    fs.land()
+
+
+def test_refresh_of_a_path_through_links(fs: Driver, there: Path, by_links: str) -> None:
+    (there / "real" / "f").write_bytes(b"x")
+    fs.refresh()
+    assert fs.stat("real/f").st_size == 1
+    (there / "real" / "f").write_bytes(b"longer")
+    assert fs.stat("real/f").st_size == 1
+    fs.lstat("link")
+    fs.refresh(by_links)
+    assert fs.stat("real/f").st_size == 6
+
+
+def test_sync_of_a_loop_of_links_comes_to_an_end(fs: Driver) -> None:
+    fs.symlink("loop", "loop")
+    fs.lstat("loop")
+    assert fs.sync("loop/x") == {}

@@ -231,3 +231,22 @@ def test_an_expired_token_is_renewed(fs: Driver, there: Path, server: Server) ->
     (there / "f").write_bytes(b"content")
     server.faults([{"kind": "status", "match": "ops/ls", "status": 401, "body": "expired"}])
     assert fs.read_file("f") == b"content"
+
+
+def test_a_name_that_is_too_long(fs: Driver, there: Path, server: Server) -> None:
+    # Believed, it could never be stored: the cluster takes 255 bytes.
+    long = "n" * 256
+    (there / "f").write_bytes(b"x")
+    fs.listdir()
+    server.requests(reset=True)
+    refused(errno.ENAMETOOLONG, lambda: fs.stat(long))
+    refused(errno.ENAMETOOLONG, lambda: fs.write_file(long, b"x"))
+    refused(errno.ENAMETOOLONG, lambda: fs.mkdir(long))
+    refused(errno.ENAMETOOLONG, lambda: fs.symlink("f", long))
+    refused(errno.ENAMETOOLONG, lambda: fs.link("f", long))
+    refused(errno.ENAMETOOLONG, lambda: fs.rename("f", long))
+    refused(errno.ENAMETOOLONG, lambda: fs.write_file("é" * 128, b"x"))
+    assert server.requests() == []
+    fs.write_file("é" * 127 + "e", b"x")
+    fs.land()
+    assert sorted(os.listdir(there)) == ["f", "é" * 127 + "e"]

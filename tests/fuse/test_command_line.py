@@ -7,9 +7,12 @@ import os
 import select
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+from firecrestfs.emulator import faults, knobs
 
 from ..harness import (
     FUSE_TYPE,
@@ -381,10 +384,52 @@ def test_serve_lists_its_settings(tmp_path: Path) -> None:
     env = environment_for({}, tmp_path)
     done = run_cli(["serve", "--set", "help"], env)
     assert done.returncode == 0
-    names = {line.split()[0] for line in done.stdout.splitlines()}
+    names = {line.split()[0] for line in done.stdout.splitlines() if line}
     assert {"latency", "max_ops_file_size", "poll_interval", "token_ttl"} <= names
     for wrong in ("nonsense=1", "latency=soon", "latency"):
         assert_refused(run_cli(["serve", "--set", wrong], env), wrong.partition("=")[0])
+
+
+def test_the_help_of_serve_lists_settings_and_faults(tmp_path: Path) -> None:
+    done = run_cli(["serve", "--help"], environment_for({}, tmp_path))
+    assert done.returncode == 0
+    words = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert words >= {row.name for row in knobs.table()}
+    assert words >= set(faults.KINDS)
+    for key in ("match", "count", "probability", "after", "every", "begin", "end"):
+        assert f"{key}=" in done.stdout
+
+
+@pytest.mark.parametrize("api", ["v1", "v2"])
+def test_serve_with_faults_from_its_start(tmp_path: Path, api: str) -> None:
+    env = environment_for({}, tmp_path)
+    command = [sys.executable, "-m", "firecrestfs", "serve", "--json", "--api", api]
+    rules = (
+        "status,match=_emulator/state,status=418,headers.X-Tea=pot",
+        '{"kind": "drop", "count": 0}',
+    )
+    for rule in rules:
+        command += ["--fault", rule]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = json.loads(first_line(process))["url"]
+            with urllib.request.urlopen(f"{url}/_emulator/faults", timeout=20) as answer:
+                found = json.load(answer)
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0
+    assert [(rule["kind"], rule["count"]) for rule in found] == [("status", 1), ("drop", 0)]
+    assert found[0]["headers"] == {"X-Tea": "pot"}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["nonsense", "drop,count", "drop,count=often", "drop,who=me", "{"]
+)
+def test_serve_with_a_fault_that_makes_no_sense(tmp_path: Path, wrong: str) -> None:
+    done = run_cli(["serve", "--fault", wrong], environment_for({}, tmp_path))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_demo(tmp_path: Path) -> None:

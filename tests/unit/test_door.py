@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from firecrestfs import door, fuseops
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.fuseops import FuseOperations
 from firecrestfs.model import DirEntry, Kind
 from firecrestfs.vfs.base import Filesystem, OpenFile
@@ -267,8 +268,17 @@ def test_two_file_systems_are_exdev() -> None:
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
 def test_special_files_are_refused(kind: int) -> None:
     with pytest.raises(OSError) as caught:
-        operations(Failing(KeyError())).mknod("/x", kind | 0o644, 0)
+        made = operations(Failing(KeyError()))
+        made.mknod("/x", kind | 0o644, 0)
     assert caught.value.errno == errno.EPERM
+    assert [(path, "pipes" in text) for path, text in made.reports] == [("/x", True)]  # type: ignore[attr-defined]
+
+
+def test_no_path_is_told_as_a_reason() -> None:
+    made = operations(Failing(KeyError()))
+    with pytest.raises(OSError):
+        made.truncate("/x", -1)
+    assert made.reports == []  # type: ignore[attr-defined]
 
 
 def test_only_permission_bits_go_down() -> None:
@@ -307,6 +317,23 @@ def test_open_sets_what_the_kernel_asks_for() -> None:
     made.release("/x", first)
     made.release("/x", first)
     assert released == [1]
+
+
+def test_an_operation_gives_up_so_long_after_its_first_wait() -> None:
+    ends: list[float] = []
+
+    class Operations(door.Guarded):
+        @door.door
+        def operation(self) -> None:
+            ends.extend(door.end_of_patience(60) for _ in range(2))
+
+    made = Operations(lambda path, text: None)
+    before = boottime()
+    made.operation()
+    time.sleep(0.001)
+    made.operation()
+    assert before + 60 <= ends[0] == ends[1] < ends[2] == ends[3]
+    assert door.end_of_patience(60) > ends[3]
 
 
 def test_a_thread_asks_the_library_whether_it_was_interrupted() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from firecrestfs.api import TimedOut
+from firecrestfs.cache.metadata import boottime
+from firecrestfs.errors import os_error
 from firecrestfs.vfs import flights as flights_module
 from firecrestfs.vfs.flights import Flights
 
@@ -136,6 +139,60 @@ def test_the_deadline_ends_the_waiting() -> None:
         assert info.value.errno == errno.ETIMEDOUT
         assert "within" in str(info.value.strerror)
     go.set()
+    flights.shutdown()
+
+
+def test_an_operation_that_waits_for_several_things_waits_once() -> None:
+    ends = iter([boottime() + 60, boottime() - 1])
+    flights = Flights(end_of_patience=lambda seconds: next(ends))
+    assert flights.run(lambda: 1) == 1
+    asked: list[int] = []
+    with pytest.raises(TimeoutError):
+        flights.commit(lambda: asked.append(1))
+    flights.shutdown()
+    assert asked == []
+
+
+def test_while_nothing_is_answered_nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firecrestfs.vfs.flights.IMPATIENT_S", 0.0)
+    go = threading.Event()
+    flights = Flights(deadline_s=0.1)
+    with pytest.raises(TimeoutError):
+        flights.run(lambda: go.wait(5))
+    flights._deadline_s = 3600.0
+    for key in (None, "key"):
+        with pytest.raises(TimeoutError):
+            flights.run(lambda: go.wait(5), key)
+    go.set()
+    wait_until(lambda: not flights._silent)
+    assert flights.run(lambda: time.sleep(0.25) or "patient again") == "patient again"
+    flights.shutdown()
+
+
+def test_a_refusal_is_an_answer() -> None:
+    flights = Flights()
+    for refusal, silent in ((errno.ENOENT, False), (errno.EHOSTUNREACH, True)):
+        flights._silent = True
+
+        def refuse(code: int = refusal) -> None:
+            raise os_error(code)
+
+        with pytest.raises(OSError):
+            flights.run(refuse)
+        assert flights._silent is silent
+    flights.shutdown()
+
+
+def test_a_change_that_never_began_is_not_made_after_its_caller_gave_up() -> None:
+    flights = Flights(workers=1, deadline_s=0.1)
+    go, made = threading.Event(), threading.Event()
+    for call in (lambda: go.wait(5), made.set):
+        with pytest.raises(TimeoutError):
+            flights.commit(call)
+    go.set()
+    flights._silent, flights._deadline_s = False, 60.0
+    assert flights.run(lambda: "next") == "next"
+    assert not made.is_set()
     flights.shutdown()
 
 
