@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
 from firecrestfs.vfs.base import Filesystem, OpenFile
 from firecrestfs.vfs.namespace import Namespace
@@ -116,7 +117,7 @@ class FuseOperations(Guarded):
     def getxattr(self, path: str, name: str, *position: int) -> bytes:
         """Answer `user.firecrest.*`; the kernel asks for security.* at every write."""
         if not name.startswith("user.firecrest."):
-            raise OSError(errno.ENODATA, name)
+            raise os_error(errno.ENODATA, name)
         filesystem, sub = self._route(path)
         return filesystem.getxattr(sub, name)
 
@@ -128,12 +129,12 @@ class FuseOperations(Guarded):
     @door
     def setxattr(self, path: str, name: str, value: bytes, options: int, *position: int) -> int:
         """Refuse: FirecREST has no extended attributes."""
-        raise OSError(errno.ENOTSUP, name)
+        raise os_error(errno.ENOTSUP, name)
 
     @door
     def removexattr(self, path: str, name: str) -> int:
         """Refuse: FirecREST has no extended attributes."""
-        raise OSError(errno.ENOTSUP, name)
+        raise os_error(errno.ENOTSUP, name)
 
     # -- open files ----------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class FuseOperations(Guarded):
     def truncate(self, path: str, length: int, fi: Any = None) -> int:
         """Cut or extend by path, or by handle where libfuse tells it."""
         if length < 0:
-            raise OSError(errno.EINVAL, path)
+            raise os_error(errno.EINVAL, path)
         handle = self._handles.get(fi.fh) if fi is not None else None
         if handle is not None:
             handle.truncate(length)
@@ -207,7 +208,8 @@ class FuseOperations(Guarded):
     def mknod(self, path: str, mode: int, dev: int) -> int:
         """Make a regular file; devices, pipes and sockets have no meaning across the network."""
         if not stat.S_ISREG(mode) and stat.S_IFMT(mode):
-            raise OSError(errno.EPERM, path)
+            text = "a cluster's devices, pipes and sockets can't be made from here"
+            raise os_error(errno.EPERM, path, text)
         self._refuse_writing_while_draining(os.O_WRONLY)
         filesystem, sub = self._route(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -244,7 +246,7 @@ class FuseOperations(Guarded):
         filesystem, sub_old = self._route(old)
         target, sub_new = self._route(new)
         if filesystem is not target:
-            raise OSError(errno.EXDEV, old)
+            raise os_error(errno.EXDEV, old)
         filesystem.rename(sub_old, sub_new)
         return 0
 
@@ -261,7 +263,7 @@ class FuseOperations(Guarded):
         filesystem, sub_old = self._route(old)
         target, sub_new = self._route(new)
         if filesystem is not target:
-            raise OSError(errno.EXDEV, old)
+            raise os_error(errno.EXDEV, old)
         filesystem.link(sub_old, sub_new)
         return 0
 

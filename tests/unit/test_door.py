@@ -268,8 +268,17 @@ def test_two_file_systems_are_exdev() -> None:
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
 def test_special_files_are_refused(kind: int) -> None:
     with pytest.raises(OSError) as caught:
-        operations(Failing(KeyError())).mknod("/x", kind | 0o644, 0)
+        made = operations(Failing(KeyError()))
+        made.mknod("/x", kind | 0o644, 0)
     assert caught.value.errno == errno.EPERM
+    assert [(path, "pipes" in text) for path, text in made.reports] == [("/x", True)]  # type: ignore[attr-defined]
+
+
+def test_no_path_is_told_as_a_reason() -> None:
+    made = operations(Failing(KeyError()))
+    with pytest.raises(OSError):
+        made.truncate("/x", -1)
+    assert made.reports == []  # type: ignore[attr-defined]
 
 
 def test_only_permission_bits_go_down() -> None:
