@@ -16,6 +16,7 @@ from .cache.content import ContentCache
 from .cache.database import Database
 from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
+from .cache.sealing import Sealer
 from .config import Config
 from .door import end_of_patience, interrupted
 from .errors import os_error
@@ -96,7 +97,9 @@ def build(
     database = Database(config.local_state_dir / "journal.sqlite")
     journal = Journal(database)
     _set_strays_aside(content, journal, errors)
-    connector = _Connector(config, client, flights, errors, content, journal, mountpoint)
+    sealer = Sealer(content, journal)
+    sealer.start()
+    connector = _Connector(config, client, flights, errors, content, journal, sealer, mountpoint)
     mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
     uid, gid = os.getuid(), os.getgid()
     root = RootFilesystem(list(mounted), uid, gid)
@@ -104,7 +107,7 @@ def build(
     control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid)
     namespace = Namespace(root, control, mounted, flights)
     operations = make_operations(binding, namespace, errors.report)
-    mount = Mount(client, operations, namespace, flights, errors, journal)
+    mount = Mount(client, operations, namespace, flights, errors, journal, sealer)
     controls.mount = mount
     return mount
 
@@ -119,6 +122,7 @@ class _Connector:
     errors: ErrorLog
     content: ContentCache
     journal: Journal
+    sealer: Sealer
     mountpoint: str
 
     def connect_later(self, system: System) -> Callable[[], tuple[Filesystem, Filesystem]]:
@@ -191,6 +195,7 @@ class _Connector:
             self.flights,
             landing,
             self.config.write_back,
+            self.sealer.seal,
         )
         return RemoteParts(
             self.client,

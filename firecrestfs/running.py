@@ -13,6 +13,7 @@ from typing import Any
 from .api import TypedClient
 from .cache.journal import Journal
 from .cache.metadata import is_below
+from .cache.sealing import Sealer
 from .config import Config
 from .door import interrupted
 from .errors import os_error
@@ -36,6 +37,7 @@ class Mount:
     flights: Flights
     errors: ErrorLog
     journal: Journal
+    sealer: Sealer
 
     def recover(self) -> None:
         """Look into the systems for which an earlier process left something to be stored."""
@@ -80,6 +82,7 @@ class Mount:
         for files in self.files().values():
             files.stores.stop()
         self.flights.shutdown()
+        self.sealer.stop()
 
 
 class Controls:

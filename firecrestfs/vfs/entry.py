@@ -66,6 +66,11 @@ class Entry:
     moving: Moving | None = None  # a move that was begun on the cluster
 
     @property
+    def where(self) -> str:
+        """The path by which to speak of it: where it is, or was before it was unlinked."""
+        return self.path or self.origin or self.attempted
+
+    @property
     def attr(self) -> Attr:
         """The attributes as they are here and now."""
         if self.file is not None:

@@ -103,19 +103,17 @@ class Landing:
     def _remove(self, entries: Sequence[Entry]) -> Outcome:
         """Remove what was unlinked, and nothing that has changed since."""
         wanted = {
-            entry.origin or entry.attempted: Unlinked(
-                entry.origin or entry.attempted, entry.kind, entry.base, entry.sent
-            )
+            entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent)
             for entry in entries
         }
         results = self._remover.remove(list(wanted.values()))
         outcome: Outcome = {}
         for entry in entries:
-            where = entry.origin or entry.attempted
-            outcome[entry.ident] = self._removed(entry, where, results[where])
+            outcome[entry.ident] = self._removed(entry, results[entry.where])
         return outcome
 
-    def _removed(self, entry: Entry, where: str, failure: OSError | None) -> OSError | None:
+    def _removed(self, entry: Entry, failure: OSError | None) -> OSError | None:
+        where = entry.where
         if failure is not None and (is_transient(failure) or failure.errno in _WAITS):
             return failure
         self._drop(entry)

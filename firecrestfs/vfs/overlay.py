@@ -75,13 +75,7 @@ class Overlay:
     def below(self, path: str) -> list[Entry]:
         """Return the entries shown at and below *path*, and those unlinked there."""
         with self.lock:
-            found = [each for each in self._shown.values() if is_below(each.path, path)]
-            found += [
-                each
-                for each in self._origins.values()
-                if not each.path and is_below(each.origin, path)
-            ]
-            return found
+            return [each for each in self._idents.values() if is_below(each.where, path)]
 
     def local_entries(self, directory: str) -> list[DirEntry]:
         """Return the entries of *directory* that are new or changed here."""

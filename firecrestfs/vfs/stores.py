@@ -46,7 +46,10 @@ class Stores:
         flights: Flights,
         landing: Landing,
         delay_s: float,
+        seal: Callable[[], None] = lambda: None,
     ) -> None:
+        """*seal* returns when everything written down so far survives a power loss."""
+        self.seal = seal
         self._tree = tree
         self._overlay = overlay
         self._content = content
@@ -182,10 +185,6 @@ class Stores:
             size, crc = file.closed()
             record = replace(record, size=size, crc=crc)
         return record
-
-    def seal(self) -> None:
-        """Return when everything written down so far survives a power loss."""
-        self._journal.seal()
 
     def give_up(self, entry: Entry) -> None:
         """Let go of the clean *entry*: something else is at its path now."""
@@ -357,5 +356,4 @@ class Stores:
 
 
 def _where(entry: Entry | None) -> str:
-    """Return the path by which to speak of *entry*."""
-    return "" if entry is None else entry.path or entry.origin or entry.attempted
+    return "" if entry is None else entry.where

@@ -100,6 +100,7 @@ def by_links(fs: Driver) -> str:
     _, system, _, _, name = fs.base.split("/")
     fs.symlink(f"../{name}/real", "link")
     fs.mkdir("real")
+    fs.land()
     fs.lstat("link")
     return f"/{system}/HOME/{name}/link"
 
