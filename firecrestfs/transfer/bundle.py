@@ -216,8 +216,11 @@ class Bundler:
             after = self._link(old, new, source)
             self._unlink_source(old, source)
         except OSError:
-            # Where even this fails, the target's link is left where it is: nothing is lost.
+            # Where even this fails, the links are left where they are: nothing is lost.
             self._leftovers.discard(keep)
+            if self._stat_or_none(old) is None:
+                # It was removed after all: the new name is all that is left of the source.
+                raise
             self._link_back(f"{keep}/new", new, target)
             self._remove(keep)
             raise
@@ -249,8 +252,14 @@ class Bundler:
             self._link(kept, path, target)
 
     def _unlink_source(self, old: str, source: Attr) -> None:
-        if self._client.stat(self._system, old).ino == source.ino:
+        if self._client.stat(self._system, old).ino != source.ino:
+            return
+        try:
             self._client.remove_proven(self._system, old)
+        except OSError:
+            # However often the answer was lost, only a look tells what was done.
+            if self._stat_or_none(old) is not None:
+                raise
 
     def _stat_or_none(self, path: str) -> Attr | None:
         try:

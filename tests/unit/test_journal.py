@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from firecrestfs.cache.database import Database
-from firecrestfs.cache.journal import FileRecord, Journal
+from firecrestfs.cache.journal import Journal, Record
 from firecrestfs.model import Kind, Source
 
 from .tools import SECOND, make_attr, together
 
-RECORD = FileRecord("a1", "daint", "/users/me/f", True, None, False, None, None)
+RECORD = Record("a1", "daint", "/users/me/f", "")
 #: Every field set, to values that a careless way there and back would change.
 BASE = make_attr(
     1 << 60,
@@ -53,7 +53,7 @@ def journal(path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def reopened(path: Path) -> list[FileRecord]:
+def reopened(path: Path) -> list[Record]:
     """Return what the next process finds."""
     journal = Journal(Database(path))
     try:
@@ -76,9 +76,15 @@ def reopened(path: Path) -> list[FileRecord]:
         replace(RECORD, path="/" + "n" * 4000),
         replace(RECORD, base=BASE),
         replace(RECORD, base=replace(BASE, kind=Kind.SYMLINK, target="../\udcff")),
+        replace(RECORD, path="", origin="/\udcff gone", kind=Kind.DIRECTORY),
+        replace(RECORD, path="/new", origin="/old\n", exact_mode=True),
+        replace(RECORD, kind=Kind.SYMLINK, text="../\udcff", made_text="/mnt/ü'\""),
+        replace(RECORD, size=1 << 60, crc=2**32 - 1, promised="a1.closed", closed=False),
+        replace(RECORD, sent=((0, "e3b0"), (1 << 60, "ff" * 32)), attempted="/\udcff/f"),
+        replace(RECORD, moving=("/to/\udcff", 2**63, 2**64 - 1)),
     ],
 )
-def test_a_record_comes_back_as_it_was(journal: Journal, path: Path, record: FileRecord) -> None:
+def test_a_record_comes_back_as_it_was(journal: Journal, path: Path, record: Record) -> None:
     journal.record(record)
     assert journal.records() == [record]
     assert reopened(path) == [record]
@@ -111,6 +117,21 @@ def test_records_are_in_the_order_in_which_they_were_first_made(journal: Journal
     assert [each.ident for each in journal.records()] == ["c", "a", "b"]
 
 
+def test_several_records_are_one_change(journal: Journal, path: Path) -> None:
+    """A rename over a file is two records: nobody may ever find one without the other."""
+    journal.record(RECORD)
+    torn = replace(RECORD, ident="a2", base=make_attr(listed=b"no text"))
+    with pytest.raises(TypeError):
+        journal.record(replace(RECORD, path="/new"), torn)
+    assert reopened(path) == [RECORD]
+    journal.record(replace(RECORD, path="/new"), replace(RECORD, ident="a2", path=""))
+    assert [(each.ident, each.path) for each in reopened(path)] == [("a1", "/new"), ("a2", "")]
+    journal.forget("a1", "a2", "never known")
+    journal.record()
+    journal.forget()
+    assert reopened(path) == []
+
+
 def test_what_landed_is_forgotten(journal: Journal, path: Path) -> None:
     for ident in ("a", "b"):
         journal.record(replace(RECORD, ident=ident))
@@ -125,6 +146,106 @@ def test_two_copies_may_have_one_path_and_systems_are_apart(journal: Journal) ->
     for each in records:
         journal.record(each)
     assert journal.records() == records
+
+
+# -- power losses --------------------------------------------------------------------------------
+
+
+def trusted(path: Path, boot: str) -> dict[str, bool]:
+    """Return whose bytes a process of the boot *boot* may trust."""
+    journal = Journal(Database(path), boot)
+    try:
+        return {each.record.ident: each.trusted for each in journal.found()}
+    finally:
+        journal.close()
+
+
+def test_what_is_not_sealed_is_trusted_within_one_boot_only(path: Path) -> None:
+    journal = Journal(Database(path), "monday")
+    for ident in ("a", "b"):
+        journal.record(replace(RECORD, ident=ident))
+    journal.seal([mark for mark in journal.unsealed() if mark[0] == "a"])
+    assert trusted(path, "monday") == {"a": True, "b": True}
+    assert trusted(path, "tuesday") == {"a": True, "b": False}
+    assert [ident for ident, _ in journal.unsealed()] == ["b"]
+    journal.close()
+
+
+def test_a_change_breaks_the_seal(path: Path) -> None:
+    journal = Journal(Database(path), "monday")
+    journal.record(RECORD)
+    journal.seal(journal.unsealed())
+    assert journal.unsealed() == []
+    journal.record(replace(RECORD, closed=False))
+    assert len(journal.unsealed()) == 1
+    assert trusted(path, "tuesday") == {"a1": False}
+    journal.close()
+
+
+def test_a_change_during_the_sealing_is_not_sealed(path: Path) -> None:
+    """Between the look at the bytes and the seal, somebody wrote."""
+    journal = Journal(Database(path), "monday")
+    journal.record(RECORD)
+    marks = journal.unsealed()
+    journal.record(replace(RECORD, closed=False))
+    journal.seal(marks)
+    assert trusted(path, "tuesday") == {"a1": False}
+    journal.seal(journal.unsealed())
+    assert trusted(path, "tuesday") == {"a1": True}
+    journal.close()
+
+
+def test_a_forgotten_record_may_be_sealed(journal: Journal) -> None:
+    journal.record(RECORD)
+    marks = journal.unsealed()
+    journal.forget("a1")
+    journal.seal(marks)
+    journal.seal()
+    assert journal.records() == []
+
+
+def test_a_record_of_an_earlier_boot_that_is_written_again_is_of_this_one(path: Path) -> None:
+    journal = Journal(Database(path), "monday")
+    journal.record(RECORD)
+    journal.close()
+    journal = Journal(Database(path), "tuesday")
+    assert [each.trusted for each in journal.found()] == [False]
+    journal.record(RECORD)
+    assert [each.trusted for each in journal.found()] == [True]
+    journal.close()
+    assert trusted(path, "wednesday") == {"a1": False}
+
+
+def test_who_seals_is_woken_by_a_record(journal: Journal) -> None:
+    assert not journal.written.is_set()
+    journal.record(RECORD)
+    assert journal.written.is_set()
+
+
+def test_a_long_log_is_folded_into_the_database(path: Path, journal: Journal) -> None:
+    """Only in a seal: never does a call that a program waits for sync the disk."""
+    wal = path.with_name(path.name + "-wal")
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        big = replace(RECORD, text=letter * (1 << 20))
+        journal.record(big)
+    assert wal.stat().st_size > 16 << 20
+    journal.seal()
+    assert wal.stat().st_size < 1 << 20
+    assert reopened(path) == [big]
+
+
+# -- archives of ours on the cluster -------------------------------------------------------------
+
+
+def test_leftovers_are_of_one_system_and_outlive_the_process(journal: Journal, path: Path) -> None:
+    for where in ("/a/\udcff", "/a/\udcff", "/b"):
+        journal.leave("daint", where)
+    journal.leave("eiger", "/c")
+    journal.removed("daint", "/b")
+    journal.removed("daint", "/c")
+    again = Journal(Database(path))
+    assert (again.leftovers("daint"), again.leftovers("eiger")) == (["/a/\udcff"], ["/c"])
+    again.close()
 
 
 # -- other programs' journals --------------------------------------------------------------------
@@ -178,14 +299,11 @@ WRITER = """
 import os, sys, time
 from pathlib import Path
 from firecrestfs.cache.database import Database
-from firecrestfs.cache.journal import FileRecord, Journal
+from firecrestfs.cache.journal import Journal, Record
 journal = Journal(Database(Path(sys.argv[1])))
 for number in range(20):
-    journal.record(
-        FileRecord(
-            f"i{number}", "daint", f"/{number}/\\udcff", number % 2 == 0, 0o640, True, 7, None
-        )
-    )
+    path = f"/{number}/\\udcff"
+    journal.record(Record(f"i{number}", "daint", path, "", closed=number % 2 == 0, mode=0o640))
 journal.forget("i3")
 print("written", flush=True)
 if sys.argv[2] == "exit":
@@ -202,9 +320,7 @@ def test_what_was_recorded_outlives_the_process(path: Path, death: str) -> None:
         assert writer.stdout.readline() == b"written\n"
         writer.send_signal(signal.SIGKILL)
     assert reopened(path) == [
-        FileRecord(
-            f"i{number}", "daint", f"/{number}/\udcff", number % 2 == 0, 0o640, True, 7, None
-        )
+        Record(f"i{number}", "daint", f"/{number}/\udcff", "", closed=number % 2 == 0, mode=0o640)
         for number in range(20)
         if number != 3
     ]
