@@ -27,6 +27,8 @@ times = st.sampled_from([1, 10**18, 1_600_000_000_123_456_789, 2 * 10**18 + 7])
 class WholeMachine(MountMachine):
     """More rules."""
 
+    litter = False
+
     def may_rename(self, old: str) -> bool:
         return True
 
