@@ -17,6 +17,7 @@ from firecrestfs.cache.cached_file import Snapshot
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.metadata import join, split
 from firecrestfs.errors import ConflictError, is_transient
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind, StoreItem
 from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.moving import Mover, OneFileError
@@ -184,9 +185,9 @@ class Landing:
         else:
             self._tree.changed(target, after)
         if entry.file is not None:
-            entry.file.adopt(after)
+            entry.file.adopt(self._tree.localised(target, after))
         else:
-            entry.landed(after)
+            entry.landed(self._tree.localised(target, after))
         self.write_down(*moved)
         self._tidy(entry)
 
@@ -253,6 +254,7 @@ class Landing:
                 items.append(item)
                 begun.append((entry, snapshot))
         self.write_down(*(entry for entry, _ in begun))
+        reach("store.begun")
         results = self._engine.store(items)
         for item, (entry, snapshot) in zip(items, begun, strict=True):
             outcome[entry.ident] = self._landed(entry, item, snapshot, results[item.key])
@@ -322,9 +324,10 @@ class Landing:
         else:
             self._tree.changed(path, result)
         if entry.file is None:
-            entry.landed(result)
+            entry.landed(self._tree.localised(path, result))
         elif snapshot is not None:
-            entry.file.stored(snapshot, result)
+            reach("store.proven")
+            entry.file.stored(snapshot, self._tree.localised(path, result))
         self._tidy(entry)
         return None
 
@@ -353,10 +356,10 @@ class Landing:
                 outcome[entry.ident] = self._not_set(entry, exc)
                 continue
             if entry.file is not None:
-                entry.file.given_mode(mode, after)
+                entry.file.given_mode(mode, self._tree.localised(entry.origin, after))
             else:
                 entry.wanted_mode = None if entry.wanted_mode == mode else entry.wanted_mode
-                entry.landed(after)
+                entry.landed(self._tree.localised(entry.origin, after))
             self._tree.changed(entry.origin, after)
             self._tidy(entry)
             outcome[entry.ident] = None

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
 
 from . import guard, links
@@ -189,7 +190,7 @@ class RemoteNames:
         self._tree.require_sendable(origin, target)
         after = self._parts.flights.commit(lambda: self._parts.bundler.link(origin, target))
         if entry.file is not None:
-            entry.file.adopt(after)
+            entry.file.adopt(self._tree.localised(origin, after))
         for path in (origin, target):
             if after.kind is Kind.SYMLINK:
                 self._tree.forget(path)
@@ -265,7 +266,9 @@ class RemoteNames:
                 self._stores.changed(each)
             elif not self._overlay.is_orphaned(each):
                 self._stores.discard(each)
+        reach("rename.moved")
         self._stores.note(*moved)
+        reach("rename.noted")
         self._stores.changed(*moved)
 
     @staticmethod

@@ -1,15 +1,10 @@
 """Overlay: what was changed here and has not landed, laid over what the cluster has.
 
-Two names matter for each entry: the path at which the mount shows it, and the origin at which the
-cluster has it. They differ while a rename is on its way, and for everything below a directory that
-was renamed: `locate` translates. This is the tree lock of DESIGN: entries change only in here, one
-short step at a time.
+Entries change only in here, one short step at a time.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from firecrestfs.cache.cached_file import CachedFile
@@ -17,51 +12,13 @@ from firecrestfs.cache.metadata import is_below, join, split
 from firecrestfs.model import DirEntry, Kind
 
 from .entry import Change, Entry
+from .places import Places
 
 
-class Overlay:
-    """The entries of one system. Thread-safe (the tree lock)."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()  # guards all below; reads of single keys go without
-        self._shown: dict[str, Entry] = {}
-        self._origins: dict[str, Entry] = {}
-        self._idents: dict[str, Entry] = {}
-        self._names: defaultdict[str, set[str]] = defaultdict(set)  # directory → names in _shown
-        self._origin_names: defaultdict[str, set[str]] = defaultdict(set)  # the same of _origins
-        self._orphans: dict[str, Entry] = {}  # hidden path → entry that was unlinked while open
-        self._odd: set[str] = set()  # idents of what can make a path differ from its origin
+class Overlay(Places):
+    """The entries of one system, and what the cluster is still to be told of them. Thread-safe."""
 
     # -- looking up ----------------------------------------------------------------------------
-
-    def entry(self, path: str) -> Entry | None:
-        """Return what is known of *path*, hidden names of unlinked open files included."""
-        return self._shown.get(path) or self._orphans.get(path)
-
-    def by_ident(self, ident: str) -> Entry | None:
-        """Return the entry *ident*, None once it is forgotten."""
-        return self._idents.get(ident)
-
-    def by_origin(self, origin: str) -> Entry | None:
-        """Return the entry that the cluster has at *origin*."""
-        return self._origins.get(origin)
-
-    def file(self, path: str) -> CachedFile | None:
-        """Return the local copy at *path*."""
-        entry = self.entry(path)
-        return entry.file if entry is not None else None
-
-    def of_file(self, file: CachedFile) -> Entry | None:
-        """Return the entry that *file* is the copy of."""
-        entry = self._idents.get(file.ident)
-        return entry if entry is not None and entry.file is file else None
-
-    def locate(self, path: str) -> str | None:
-        """Return where the cluster has what *path* shows; None where it can have nothing."""
-        if not self._odd:
-            return path
-        with self.lock:
-            return self._locate_locked(path)
 
     def differs(self, entry: Entry) -> bool:
         """Tell whether *entry* shows something that the cluster doesn't have just so."""
@@ -71,11 +28,6 @@ class Overlay:
         """Return what the cluster is still to be told of *entry*, in order."""
         with self.lock:
             return self._changes_locked(entry)
-
-    def below(self, path: str) -> list[Entry]:
-        """Return the entries shown at and below *path*, and those unlinked there."""
-        with self.lock:
-            return [each for each in self._idents.values() if is_below(each.where, path)]
 
     def local_entries(self, directory: str) -> list[DirEntry]:
         """Return the entries of *directory* that are new or changed here."""
@@ -87,22 +39,6 @@ class Overlay:
                 for each in entries
                 if self._changes_locked(each)
             ]
-
-    def hidden_names(self, remote_directory: str) -> set[str]:
-        """Return the names in *remote_directory* of what was unlinked or renamed away here."""
-        if not self._odd:
-            return set()
-        with self.lock:
-            return {
-                name
-                for name in self._origin_names.get(remote_directory, ())
-                if not self._is_home_locked(self._origins[join(remote_directory, name)])
-            }
-
-    def all(self) -> list[Entry]:
-        """Return all entries."""
-        with self.lock:
-            return list(self._idents.values())
 
     # -- associations --------------------------------------------------------------------------
 
@@ -256,11 +192,6 @@ class Overlay:
 
     # -- what waits for what -------------------------------------------------------------------
 
-    def target(self, entry: Entry) -> str | None:
-        """Return where the cluster shall have *entry*: None while its directory isn't there."""
-        with self.lock:
-            return self._target_locked(entry)
-
     def new_parent(self, entry: Entry) -> Entry | None:
         """Return the nearest directory above *entry* that the cluster doesn't have yet."""
         with self.lock:
@@ -372,75 +303,3 @@ class Overlay:
             (each.path and is_below(each.path, directory.path))
             or (each.origin and directory.origin and is_below(each.origin, directory.origin))
         )
-
-    def _ancestors_locked(self, path: str) -> Iterator[Entry]:
-        """Yield the known directories above *path*, nearest first."""
-        directory = split(path)[0]
-        while directory != "/":
-            above = self._shown.get(directory)
-            if above is not None:
-                yield above
-            directory = split(directory)[0]
-
-    def _target_locked(self, entry: Entry) -> str | None:
-        directory, name = split(entry.path)
-        above = self._locate_locked(directory)
-        return None if above is None else join(above, name)
-
-    def _locate_locked(self, path: str) -> str | None:
-        known, rest = path, ""
-        while known not in self._shown and known != "/":
-            known, name = split(known)
-            rest = f"/{name}{rest}"
-        entry = self._shown.get(known)
-        if entry is not None and not entry.origin:
-            return None
-        top = entry.origin if entry is not None else ""
-        remote = f"{top}{rest}" or "/"
-        # Something else that was there is shown elsewhere now, or not at all.
-        at = remote
-        while at != top and at != "/":
-            if at in self._origins:
-                return None
-            at = split(at)[0]
-        return remote
-
-    def _is_home_locked(self, entry: Entry) -> bool:
-        return bool(entry.path) and self._target_locked(entry) == entry.origin
-
-    def _note_locked(self, entry: Entry) -> None:
-        if entry.kind is Kind.DIRECTORY or entry.path != entry.origin:
-            self._odd.add(entry.ident)
-        else:
-            self._odd.discard(entry.ident)
-
-    def _show_locked(self, entry: Entry, path: str) -> None:
-        entry.path = path
-        self._shown[path] = entry
-        directory, name = split(path)
-        self._names[directory].add(name)
-        self._note_locked(entry)
-
-    def _hide_locked(self, entry: Entry) -> None:
-        if self._shown.get(entry.path) is entry:
-            del self._shown[entry.path]
-            _drop_name(self._names, entry.path)
-
-    def _settle_locked(self, entry: Entry, origin: str) -> None:
-        entry.origin = origin
-        self._origins[origin] = entry
-        directory, name = split(origin)
-        self._origin_names[directory].add(name)
-        self._note_locked(entry)
-
-    def _leave_locked(self, entry: Entry) -> None:
-        if self._origins.get(entry.origin) is entry:
-            del self._origins[entry.origin]
-            _drop_name(self._origin_names, entry.origin)
-
-
-def _drop_name(table: defaultdict[str, set[str]], path: str) -> None:
-    directory, name = split(path)
-    table[directory].discard(name)
-    if not table[directory]:
-        del table[directory]

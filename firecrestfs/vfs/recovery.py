@@ -11,6 +11,7 @@ from dataclasses import replace
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.journal import Found, Journal, Record
 from firecrestfs.cache.metadata import split
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
 
 from .entry import Entry, Moving, Sent
@@ -29,6 +30,7 @@ class Recovery:
 
     def take_up(self, found: Sequence[Found]) -> None:
         """Make the entries of all records again and let the cluster be told of them."""
+        reach("recover.begun")
         entries = []
         for each in found:
             try:
@@ -46,6 +48,7 @@ class Recovery:
                 self._overlay.replace(entry, there)
         self._stores.note(*entries)
         self._stores.changed(*entries)
+        reach("recover.done")
 
     def _take_up(self, found: Found) -> Entry | None:
         record = found.record
@@ -60,7 +63,10 @@ class Recovery:
     def _file_of(self, record: Record, trusted: bool) -> CachedFile | None:
         """Return the local copy with what was promised; None where nothing was, or it is lost."""
         ident, name = record.ident, split(record.path)[1]
-        attr = record.base or self._view.new_attr(record.path, 0o644)
+        attr = record.base
+        if attr is None or attr.kind is not Kind.FILE:
+            # New; or put over a link, which is what the cluster still has.
+            attr = self._view.new_attr(record.path, 0o644)
         if not self._holds_bytes(record):
             file = self._content.new(attr, ident)
             self._want(file, record)

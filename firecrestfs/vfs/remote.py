@@ -15,6 +15,7 @@ from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.journal import Found
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, DirEntry, Kind
 from firecrestfs.transfer import direct
 
@@ -136,6 +137,7 @@ class RemoteFilesystem(Filesystem):
         self._view.entry_changed(path)
         # An empty file that is closed is a file.
         self.stores.note(entry)
+        reach("file.created")
         return self._handle(file, flags)
 
     def truncate(self, path: str, size: int) -> None:

@@ -17,6 +17,7 @@ from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import Journal, Record
 from firecrestfs.cache.metadata import boottime, split
 from firecrestfs.errors import is_transient, os_error
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.writeback import NO_ROOM, Pending, WriteBack
@@ -344,6 +345,7 @@ class Stores:
             if failure is None or not is_transient(failure):
                 # What changed meanwhile goes next.
                 self.note(entry)
+                reach("store.forgotten")
             if failure is None:
                 self.changed(entry)
         return outcome
