@@ -102,23 +102,26 @@ class Journal:
 
     def record(self, *records: Record) -> None:
         """Write down *records*, each in place of an earlier one of its entry, as one change."""
-        rows = [_row(each, self._boot_id) for each in records]
-        if len(rows) == 1:
-            self._database.execute(_UPSERT, rows[0])
-        elif rows:
-            with self._database.transaction():
-                for row in rows:
-                    self._database.execute(_UPSERT, row)
-        self.written.set()
+        self.change(records, ())
 
     def forget(self, *idents: str) -> None:
         """Drop the records of *idents*: they have landed, or are wanted no more."""
-        if len(idents) == 1:
-            self._database.execute("DELETE FROM entries WHERE ident = ?", idents)
-        elif idents:
+        self.change((), idents)
+
+    def change(self, records: Iterable[Record], gone: Iterable[str]) -> None:
+        """Write down *records* and drop those of *gone*, as one change."""
+        steps: list[tuple[str, tuple[Any, ...]]] = [
+            *((_UPSERT, _row(each, self._boot_id)) for each in records),
+            *(("DELETE FROM entries WHERE ident = ?", (ident,)) for ident in gone),
+        ]
+        if len(steps) == 1:
+            self._database.execute(*steps[0])
+        elif steps:
             with self._database.transaction():
-                for ident in idents:
-                    self._database.execute("DELETE FROM entries WHERE ident = ?", (ident,))
+                for step in steps:
+                    self._database.execute(*step)
+        if steps:
+            self.written.set()
 
     def records(self) -> list[Record]:
         """Return all records, in the order in which they were first made."""

@@ -88,6 +88,16 @@ class Mover:
         begin(source)
         return self._run(old, new, kind, source, target)
 
+    def find(self, old: str, begun: tuple[str, int, int]) -> str:
+        """Return where a file is whose move from *old* was *begun*; the other name is removed."""
+        target = self._stat_or_none(begun[0])
+        if not _is(target, begun):
+            return old
+        source = self._stat_or_none(old)
+        if source is not None and _is(source, begun):
+            self._client.remove_proven(self._system, old)
+        return begun[0]
+
     def _check_target(
         self, new: str, source: Attr, target: Attr | None, expected: Attr | None
     ) -> None:

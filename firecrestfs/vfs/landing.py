@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from firecrestfs.cache.cached_file import Snapshot
@@ -103,6 +104,9 @@ class Landing:
 
     def _remove(self, entries: Sequence[Entry]) -> Outcome:
         """Remove what was unlinked, and nothing that has changed since."""
+        for entry in entries:
+            if entry.moving is not None:
+                self._find(entry, entry.moving)
         wanted = {
             entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent)
             for entry in entries
@@ -173,8 +177,8 @@ class Landing:
 
     def _moved(self, entry: Entry, old: str, target: str, after: Attr) -> None:
         entry.moving = None
-        if entry.replacing is not None and entry.replacing.origin == target:
-            self._drop(self._overlay.release(entry) or entry.replacing)
+        self._overlay.release(entry)
+        self._take_target(entry, target)
         moved = self._overlay.settle(entry, target)
         self._identity.move_inode(old, target, tree=entry.kind is Kind.DIRECTORY)
         self._tree.changed(old, None)
@@ -190,6 +194,21 @@ class Landing:
             entry.landed(self._tree.localised(target, after))
         self.write_down(*moved)
         self._tidy(entry)
+
+    def _take_target(self, entry: Entry, target: str) -> None:
+        """Forget the unlinked file that *entry* has replaced at *target*."""
+        there = self._overlay.by_origin(target)
+        if there is not None and there is not entry and not there.path:
+            self._drop(there)
+
+    def _find(self, entry: Entry, moving: Moving) -> None:
+        """Find out where a file is that was unlinked while it was being renamed."""
+        with suppress(OSError):
+            where = self._mover.find(entry.origin, moving)
+            if where != entry.origin:
+                self._take_target(entry, where)
+                self._overlay.settle(entry, where)
+            entry.moving = None
 
     def _move_beside(self, entry: Entry) -> None:
         """Something that was not known here has the name: ours gets another, both survive."""

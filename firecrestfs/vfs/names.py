@@ -90,11 +90,10 @@ class RemoteNames:
             if adopter is not None and kept:
                 self._adopt(adopter, entry)
                 kept = False
-        if adopter is not None:
-            self._stores.note(adopter)
-            self._stores.changed(adopter)
+        adopters = [] if adopter is None else [adopter]
+        self._stores.note(*adopters, entry)
+        self._stores.changed(*adopters)
         if kept:
-            self._stores.note(entry)
             self._stores.changed(entry)
         else:
             self._stores.discard(entry)
@@ -127,14 +126,18 @@ class RemoteNames:
         new.file.rebase(base, new.file.attr.inode)
 
     def take_place(self, new: Entry) -> None:
-        """Note that the new file *new* has just been put where the cluster may have another."""
+        """Write down the new file *new*, which may be put where the cluster has another."""
         with self._overlay.lock:
             there = self._overlay.unlinked_at(new)
             if there is not None and self._adopter_of(there) is new:
                 self._adopt(new, there)
-                self._stores.cancel(there)
-                if not self._overlay.is_orphaned(there):
-                    self._stores.discard(there)
+            else:
+                there = None
+        self._stores.note(new, *([] if there is None else [there]))
+        if there is not None:
+            self._stores.cancel(there)
+            if not self._overlay.is_orphaned(there):
+                self._stores.discard(there)
 
     # -- making --------------------------------------------------------------------------------
 
@@ -260,16 +263,16 @@ class RemoteNames:
             elif there is not None and self._may_replace(entry, there):
                 self._overlay.replace(entry, there)
         gone = [each for each in {id(e): e for e in (replaced, there) if e is not None}.values()]
+        reach("rename.moved")
+        # All at once: what was renamed over is gone from the journal only with the rename in it.
+        self._stores.note(*moved, *gone)
+        reach("rename.noted")
+        self._stores.changed(*moved)
         for each in gone:
             if each.busy or self._overlay.differs(each):
-                self._stores.note(each)
                 self._stores.changed(each)
             elif not self._overlay.is_orphaned(each):
                 self._stores.discard(each)
-        reach("rename.moved")
-        self._stores.note(*moved)
-        reach("rename.noted")
-        self._stores.changed(*moved)
 
     @staticmethod
     def _may_replace(entry: Entry, there: Entry) -> bool:
@@ -292,7 +295,6 @@ class RemoteNames:
         entry = Entry(file.ident, Kind.FILE, new, "", file)
         self._overlay.add(entry)
         self.take_place(entry)
-        self._stores.note(entry)
         self._stores.changed(entry)
         self._view.litter.remove(old)
 

@@ -133,10 +133,9 @@ class RemoteFilesystem(Filesystem):
         file.create(mode)
         entry = Entry(file.ident, Kind.FILE, path, "", file)
         self._overlay.add(entry)
+        # Closed as it is it would be an empty file.
         self._names.take_place(entry)
         self._view.entry_changed(path)
-        # An empty file that is closed is a file.
-        self.stores.note(entry)
         reach("file.created")
         return self._handle(file, flags)
 

@@ -139,8 +139,7 @@ class Stores:
                 records.append(self._record_of(entry))
             else:
                 landed.append(entry.ident)
-        self._journal.record(*records)
-        self._journal.forget(*landed)
+        self._journal.change(records, landed)
 
     def changing(self, file: CachedFile) -> None:
         """Note that someone is about to change *file*: what was closed before stays promised."""

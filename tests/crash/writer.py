@@ -77,7 +77,7 @@ class Writer:
     def tempsave(self) -> None:
         """Save as careful programs do: under another name, then renamed over the file."""
         path = self.chance.choice(self.files)
-        temporary = f"{path}.tmp{self.number}"
+        temporary = f"{path}.tmp-{self.mark}-{self.number}"
         self.move(temporary, path, self.make(temporary))
 
     def rename(self) -> None:
