@@ -346,7 +346,9 @@ class WriteBack:
                 entry = self._entries.get(key)
                 if entry is None:
                     continue
-                entry.in_flight = entry.pressed = False
+                entry.in_flight = False
+                # Whoever waits for it waits for what changed meanwhile as well.
+                entry.pressed = entry.pressed and entry.again
                 exc = outcome.get(key)
                 entry.error = exc
                 if exc is not None and not is_transient(exc) and not entry.again:
@@ -365,7 +367,8 @@ class WriteBack:
     def _settle_one_locked(self, key: str, entry: _Entry, exc: OSError | None) -> None:
         now = self._clock()
         if entry.again:
-            entry.again, entry.tries, entry.due = False, 0, now + self._delay_s
+            entry.again, entry.tries = False, 0
+            entry.due = now if entry.pressed else now + self._delay_s
         elif exc is None:
             del self._entries[key]
         else:

@@ -344,6 +344,8 @@ class Landing:
             self._tree.changed(path, result)
         if entry.file is None:
             entry.landed(self._tree.localised(path, result))
+            if entry.wanted_mode == item.mode:
+                entry.wanted_mode = None
         elif snapshot is not None:
             reach("store.proven")
             entry.file.stored(snapshot, self._tree.localised(path, result))
