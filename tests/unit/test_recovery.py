@@ -275,12 +275,16 @@ def test_a_server_that_is_away_loses_nothing(
 def test_what_was_being_written_is_set_aside(
     start: Start, dying: Files, there: Remote, tmp_path: Path, name: str
 ) -> None:
-    """Half a file under its real name would look like a whole one."""
+    """Half a file under its real name would look like a whole one.
+
+    As on a local disk, creating is a step of its own: an empty file of that name is there.
+    """
     info = dying.created(name)
     dying.ops.write(dying.path(name), b"half ", 0, info)
     files = recovered(start)
     assert files.stat("")["st_nlink"] >= 1, "the system can be used"
-    assert there.names() == []
+    assert there.names() == [name]
+    assert (there.local / name).read_bytes() == b""
     assert left(tmp_path / "state" / "lost+found") == ["half "]
     assert left(tmp_path / "state" / "files") == []
     assert any("lost+found" in line for line in files.mount.errors.lines())
