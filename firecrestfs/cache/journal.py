@@ -55,6 +55,7 @@ class Record:
     `sent` lists the stores that were begun, as (size, SHA-256); `attempted` is where such a store
     may have left a new file; `moving` is a move that was begun: target, dev and ino.
     `promised` names the copy of the last closed version while a newer one is being written.
+    `inherits`: a new directory whose parent passes on its group or an ACL.
     """
 
     ident: str
@@ -75,6 +76,7 @@ class Record:
     sent: tuple[tuple[int, str], ...] = ()
     attempted: str = ""
     moving: tuple[str, int, int] | None = None
+    inherits: bool = False
 
     @property
     def where(self) -> str:
@@ -177,7 +179,17 @@ class Journal:
         self._database.close()
 
 
-_MORE = ("mode", "exact_mode", "mtime_ns", "text", "made_text", "size", "crc", "promised")
+_MORE = (
+    "mode",
+    "exact_mode",
+    "mtime_ns",
+    "text",
+    "made_text",
+    "size",
+    "crc",
+    "promised",
+    "inherits",
+)
 
 
 def _row(record: Record, boot_id: str) -> tuple[Any, ...]:

@@ -157,10 +157,17 @@ class TransferEngine:
         return attr
 
     def _make_link(self, item: StoreItem) -> Attr:
+        there = self._stat_or_none(item.path)
+        if there is not None:
+            linked = there.kind is Kind.SYMLINK
+            if linked and self._client.readlink(self._system.name, item.path) == item.link:
+                # An answer of an earlier try got lost.
+                return there
+            raise os_error(errno.EEXIST, item.path, "something else has the name on the cluster")
         forbidden = self._features.forbidden
         if self._features.any_link and not any(each in item.link for each in forbidden):
-            self._client.symlink(self._system.name, item.link, item.path)
-        elif self._stat_or_none(item.path) is None:
+            self._client.symlink(self._system.name, item.link, item.path, new=True)
+        else:
             directory = _split(item.path)[0]
             self._bundler.place([member_of(item, directory)], directory, directory)
         attr = self._client.stat(self._system.name, item.path)

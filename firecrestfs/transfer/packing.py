@@ -100,9 +100,8 @@ class Packer:
 
     def _extract(self, anchor: str, items: Sequence[StoreItem]) -> None:
         """Unpack *items* below *anchor*; a failure is logged: the proof comes after."""
-        with_children = {_parent(item.path) for item in items}
-        ordered = sorted(items, key=lambda each: each.path)
-        members = [item for item in ordered if not (item.inherits and item.path in with_children)]
+        # A directory that inherits is made by what is in it, or singly: tar would set its mode.
+        members = [item for item in sorted(items, key=lambda each: each.path) if not item.inherits]
         for group in self._portions(members):
             try:
                 self._bundler.place([member_of(each, anchor) for each in group], anchor, anchor)

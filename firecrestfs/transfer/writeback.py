@@ -274,6 +274,8 @@ class WriteBack:
             if wake <= now:
                 batch, wake = self._choose(view, now)
             with self._condition:
+                if self._stopping:
+                    break
                 batch = [key for key in batch if self._ready(self._entries.get(key))]
                 for key in batch:
                     self._entries[key].in_flight = True

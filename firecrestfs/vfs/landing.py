@@ -287,7 +287,7 @@ class Landing:
             mtime_ns = entry.shown.mtime_ns
             mode = entry.wanted_mode if entry.kind is Kind.DIRECTORY else None
             item = StoreItem(key, target, b"", mode, mtime_ns=mtime_ns, kind=entry.kind)
-            return replace(item, link=entry.text), None
+            return replace(item, link=entry.text, inherits=entry.inherits), None
         snapshot = entry.file.begin_store()
         if snapshot is None:
             return None, None
@@ -343,6 +343,8 @@ class Landing:
         else:
             self._tree.changed(path, result)
         if entry.file is None:
+            if entry.wanted_mode == result.mode & 0o7777:
+                entry.wanted_mode = None
             entry.landed(self._tree.localised(path, result))
             if entry.wanted_mode == item.mode:
                 entry.wanted_mode = None

@@ -68,6 +68,8 @@ class Overlay(Places):
             self._idents.pop(entry.ident, None)
             self._odd.discard(entry.ident)
             self.release(entry)
+            if entry.replaced_by is not None:
+                self.release(entry.replaced_by)
             for hidden in [key for key, each in self._orphans.items() if each is entry]:
                 del self._orphans[hidden]
 
@@ -164,10 +166,7 @@ class Overlay(Places):
     def shown_at_origin(self, entry: Entry) -> Entry | None:
         """Return what is shown where the cluster would have it at the origin of *entry*."""
         with self.lock:
-            directory, name = split(entry.origin)
-            above = self._origins.get(directory)
-            shown = directory if above is None else above.path
-            found = self._shown.get(join(shown, name)) if shown else None
+            found = self._shown.get(self._place_locked(entry.origin))
             return found if found is None or self._target_locked(found) == entry.origin else None
 
     def unlinked_at(self, entry: Entry) -> Entry | None:

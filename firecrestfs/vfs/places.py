@@ -63,7 +63,11 @@ class Places:
     def below(self, path: str) -> list[Entry]:
         """Return the entries shown at and below *path*, and those unlinked there."""
         with self.lock:
-            return [each for each in self._idents.values() if is_below(each.where, path)]
+            return [
+                each
+                for each in self._idents.values()
+                if is_below(each.path or self._place_locked(each.where), path)
+            ]
 
     def hidden_names(self, remote_directory: str) -> set[str]:
         """Return the names in *remote_directory* of what was unlinked or renamed away here."""
@@ -117,6 +121,17 @@ class Places:
                 return None
             at = split(at)[0]
         return remote
+
+    def _place_locked(self, origin: str) -> str:
+        """Return where the mount would show what the cluster has at *origin*."""
+        directory, rest = origin, ""
+        while directory not in ("", "/"):
+            directory, name = split(directory)
+            rest = f"/{name}{rest}"
+            above = self._origins.get(directory)
+            if above is not None and above.path:
+                return f"{above.path}{rest}"
+        return origin
 
     def _is_home_locked(self, entry: Entry) -> bool:
         return bool(entry.path) and self._target_locked(entry) == entry.origin

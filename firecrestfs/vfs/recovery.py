@@ -113,7 +113,7 @@ class Recovery:
         if file is None:
             entry.remote = record.base
             entry.text, entry.made_text = record.text, record.made_text
-            entry.wanted_mode = record.mode
+            entry.wanted_mode, entry.inherits = record.mode, record.inherits
             entry.shown = self._shown(record)
         return entry
 

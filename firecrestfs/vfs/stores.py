@@ -172,6 +172,7 @@ class Stores:
             made_text=entry.made_text,
             sent=tuple((each.size, each.sha256) for each in entry.sent),
             attempted=entry.attempted,
+            inherits=entry.inherits,
             moving=entry.moving and (entry.moving.target, entry.moving.dev, entry.moving.ino),
         )
         if file is None:

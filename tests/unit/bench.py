@@ -43,6 +43,7 @@ class Bench:
     def __init__(self, workers: int = 1) -> None:
         self.clock = FakeClock()
         self.cluster = Cluster()
+        self.blockers: dict[str, str] = {}
         self.parked: list[tuple[str, OSError]] = []
         self.queue = WriteBack(
             self.cluster,
@@ -51,6 +52,7 @@ class Bench:
             delay_s=1.0,
             workers=workers,
             on_parked=lambda key, exc: self.parked.append((key, exc)),
+            blocker=self.blockers.get,
         )
 
     def advance(self, seconds: float) -> None:

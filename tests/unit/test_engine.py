@@ -11,7 +11,7 @@ from firecrestfs.api import TypedClient
 from firecrestfs.emulator import Emulator
 from firecrestfs.errors import ConflictError, is_transient
 from firecrestfs.model import Attr, StoreItem
-from firecrestfs.transfer.engine import TransferEngine
+from firecrestfs.transfer.engine import TransferEngine, digest_of
 
 from .storing import counts, existing, mode_of, store
 from .tools import SECOND, Remote
@@ -224,14 +224,26 @@ def test_a_full_cluster_is_told(engine: TransferEngine, there: Remote, emulator:
     assert info.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize(("held", "stays"), [(b"mine", False), (b"mi", False), (b"theirs", True)])
-def test_what_a_failed_store_left_is_removed_and_nothing_else(
-    engine: TransferEngine, there: Remote, held: bytes, stays: bool
+@pytest.mark.parametrize(
+    ("now", "ours"), [(b"mine", True), (b"", True), (b"MINE", False), (b"theirs", False)]
+)
+def test_what_an_earlier_store_left_is_known_again(
+    engine: TransferEngine, client: TypedClient, there: Remote, now: bytes, ours: bool
 ) -> None:
-    engine.remove_leftover(there / "f", b"mine")
-    (there.local / "f").write_bytes(held)
-    engine.remove_leftover(there / "f", b"mine")
-    assert there.names() == (["f"] if stays else [])
+    sent = [(5, digest_of(b"other")), (4, digest_of(b"mine"))]
+    assert engine.holds(there / "f", existing(client, there, now), sent) is ours
+
+
+def test_an_earlier_version_of_ours_is_no_conflict(
+    engine: TransferEngine, client: TypedClient, there: Remote
+) -> None:
+    """Its answer got lost, and the file was written again before the next try."""
+    base = existing(client, there)
+    (there.local / "f").write_bytes(b"earlier")
+    sent = ((7, digest_of(b"earlier")),)
+    assert store(engine, there / "f", b"later", base=base, sent=sent).size == 5
+    assert there.names() == ["f"]
+    assert (there.local / "f").read_bytes() == b"later"
 
 
 # -- conflicts -----------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def reopened(path: Path) -> list[Record]:
         replace(RECORD, size=1 << 60, crc=2**32 - 1, promised="a1.closed", closed=False),
         replace(RECORD, sent=((0, "e3b0"), (1 << 60, "ff" * 32)), attempted="/\udcff/f"),
         replace(RECORD, moving=("/to/\udcff", 2**63, 2**64 - 1)),
+        replace(RECORD, kind=Kind.DIRECTORY, mode=0o2755, inherits=True),
     ],
 )
 def test_a_record_comes_back_as_it_was(journal: Journal, path: Path, record: Record) -> None:

@@ -275,19 +275,37 @@ def test_a_server_that_is_away_loses_nothing(
 def test_what_was_being_written_is_set_aside(
     start: Start, dying: Files, there: Remote, tmp_path: Path, name: str
 ) -> None:
-    """Half a file under its real name would look like a whole one."""
-    dying.create(name)
-    info = dying.open(name, os.O_WRONLY)
+    """Half a file under its real name would look like a whole one.
+
+    As on a local disk, creating is a step of its own: an empty file of that name is there.
+    """
+    info = dying.created(name)
     dying.ops.write(dying.path(name), b"half ", 0, info)
-    files = start()
-    files.mount.recover()
+    files = recovered(start)
     assert files.stat("")["st_nlink"] >= 1, "the system can be used"
-    assert there.names() == []
+    assert there.names() == [name]
+    assert (there.local / name).read_bytes() == b""
     assert left(tmp_path / "state" / "lost+found") == ["half "]
     assert left(tmp_path / "state" / "files") == []
     assert any("lost+found" in line for line in files.mount.errors.lines())
     assert files.mount.journal.records() == []
     assert files.mount.pending() == []
+
+
+@pytest.mark.parametrize("closed", [b"", b"closed"])
+def test_what_was_closed_before_lands_although_more_was_being_written(
+    start: Start, dying: Files, there: Remote, tmp_path: Path, closed: bytes
+) -> None:
+    dying.create("f", closed)
+    info = dying.open("f", os.O_WRONLY)
+    dying.ops.write(dying.path("f"), b"half ", 0, info)
+    files = recovered(start)
+    assert (there.local / "f").read_bytes() == closed
+    kept = left(tmp_path / "state" / "lost+found")
+    assert kept == [(b"half " + closed[5:]).decode()]
+    assert left(tmp_path / "state" / "files") == []
+    assert any("lost+found" in line for line in files.mount.errors.lines())
+    assert files.mount.journal.records() == []
 
 
 def test_half_an_edit_is_set_aside_and_changes_nothing(

@@ -39,34 +39,175 @@ def test_the_delay_counts_from_the_last_add(bench: Bench) -> None:
     bench.stored(1)
 
 
-def test_neighbours_go_together(bench: Bench) -> None:
+def test_neighbours_settle_and_go_together(bench: Bench) -> None:
+    """A tree that is being copied goes once it is quiet, not in slices of what was there first."""
     bench.queue.add("a1")
-    bench.advance(0.4)
-    bench.queue.add("a2")
     bench.queue.add("b1")
-    bench.advance(0.6)
-    wait_until(lambda: bench.keys() == ["b1"])
-    assert bench.cluster.batches == [["a1", "a2"]]
-    bench.advance(1)
-    wait_until(lambda: bench.keys() == [])
-    assert bench.cluster.batches[1:] == [["b1"]]
-
-
-def test_a_neighbour_that_was_just_closed_waits_its_time(bench: Bench) -> None:
-    bench.queue.add("a1")
     bench.advance(0.9)
     bench.queue.add("a2")
-    bench.advance(0.1)
-    wait_until(lambda: bench.keys() == ["a2"])
-    assert bench.cluster.batches == [["a1"]]
+    bench.advance(0.2)
+    wait_until(lambda: bench.keys() == ["a1", "a2"])
+    assert bench.cluster.batches == [["b1"]]
+    brief_wait()
+    assert bench.cluster.times == 1
+    bench.advance(0.8)
+    wait_until(lambda: bench.keys() == [])
+    assert bench.cluster.batches[1:] == [["a1", "a2"]]
+
+
+def test_a_group_that_is_never_quiet_goes_all_the_same(bench: Bench) -> None:
+    for number in range(14):
+        bench.queue.add(f"a{number}")
+        bench.advance(0.8)
+    bench.stored(1)
+    assert "a0" in bench.cluster.batches[0]
+
+
+def test_a_key_that_is_added_again_and_again_is_stored_all_the_same(bench: Bench) -> None:
+    """A log that is appended to every half second."""
+    for _ in range(25):
+        bench.queue.add("a1")
+        bench.advance(0.5)
+    bench.stored(1)
+
+
+def test_a_member_that_waits_for_another_try_does_not_delay_the_others(bench: Bench) -> None:
+    bench.cluster.answers["a1"] = TRANSIENT
+    bench.queue.add("a1")
+    bench.advance(1)
+    for number in range(1, 6):
+        bench.stored(number)
+        bench.settled()
+        bench.advance(bench.queue.pending()[0].due - bench.clock.now)
+    bench.stored(6)
+    bench.settled()
+    # The next try is half a minute away.
+    bench.queue.add("a2")
+    bench.advance(1.1)
+    wait_until(lambda: bench.keys() == ["a1"])
+    assert bench.cluster.batches[-1] == ["a2"]
+
+
+def test_a_member_whose_try_is_due_waits_for_new_ones_but_not_for_ever(bench: Bench) -> None:
+    bench.cluster.answers["a1"] = TRANSIENT
+    bench.queue.add("a1")
+    bench.advance(1)
+    bench.stored(1)
+    bench.settled()
+    bench.cluster.answers.clear()
+    for _ in range(12):
+        bench.queue.add("a2")
+        bench.advance(0.9)
+    wait_until(lambda: "a1" not in bench.keys())
 
 
 def test_a_batch_is_bounded(bench: Bench) -> None:
-    for number in range(450):
+    for number in range(4500):
         bench.queue.add(f"a{number}")
     bench.advance(1)
+    wait_until(lambda: bench.keys() == [], 20)
+    assert sorted(map(len, bench.cluster.batches)) == [500, 2000, 2000]
+
+
+# -- what waits for what -------------------------------------------------------------------------
+
+
+def test_what_is_blocked_goes_after_what_blocks_it(bench: Bench) -> None:
+    bench.blockers["b1"] = "a1"
+    bench.cluster.hold.clear()
+    bench.queue.add("b1")
+    bench.queue.add("a1")
+    bench.advance(1)
+    bench.stored(1)
+    brief_wait()
+    assert bench.cluster.batches == [["a1"]]
+    bench.blockers.clear()
+    bench.cluster.hold.set()
     wait_until(lambda: bench.keys() == [])
-    assert sorted(map(len, bench.cluster.batches)) == [50, 200, 200]
+    assert bench.cluster.batches == [["a1"], ["b1"]]
+
+
+def test_one_of_a_group_goes_along_with_what_blocks_it(bench: Bench) -> None:
+    """A new directory and what is in it are one archive."""
+    bench.blockers.update({"a2": "a1", "a3": "a2", "a4": "b1"})
+    for key in ("a4", "a3", "a2", "a1"):
+        bench.queue.add(key)
+    bench.advance(1)
+    bench.stored(1)
+    assert sorted(bench.cluster.batches[0]) == ["a1", "a2", "a3"]
+    wait_until(lambda: bench.keys() == ["a4"])
+
+
+def test_what_waits_for_one_that_is_blocked_waits_as_well(bench: Bench) -> None:
+    bench.blockers.update({"a1": "b1", "a2": "a1"})
+    for key in ("a1", "a2"):
+        bench.queue.add(key)
+    bench.advance(1)
+    brief_wait()
+    assert bench.cluster.batches == []
+    bench.blockers.pop("a1")
+    bench.advance(1)
+    wait_until(lambda: bench.keys() == [])
+    assert sorted(bench.cluster.batches[0]) == ["a1", "a2"]
+
+
+def test_a_group_that_is_blocked_holds_up_no_other(bench: Bench) -> None:
+    bench.blockers["a1"] = "x1"
+    bench.queue.add("a1")
+    bench.advance(0.5)
+    bench.queue.add("b1")
+    bench.advance(1)
+    wait_until(lambda: bench.keys() == ["a1"])
+
+
+def test_a_flush_names_what_waits_for_one_that_failed(bench: Bench) -> None:
+    """A file in a directory that the cluster refused can't land: nobody waits for ever."""
+    bench.blockers.update({"b1": "a1", "c1": "b1"})
+    bench.cluster.answers["a1"] = PERMANENT
+    for key in ("a1", "b1", "c1"):
+        bench.queue.add(key)
+    _, outcome = in_thread(bench.queue.flush)
+    wait_until(lambda: outcome)
+    [failed] = outcome
+    assert failed["a1"] is PERMANENT
+    for key in ("b1", "c1"):
+        assert failed[key].errno == errno.EACCES
+        assert "not permitted" in failed[key].strerror
+    # They are not parked: what they wait for may land yet.
+    assert [row.parked for row in bench.queue.pending()] == [True, False, False]
+    bench.cluster.answers.clear()
+    bench.blockers.clear()
+    assert bench.queue.flush() == {}
+
+
+def test_a_flush_of_what_is_blocked_ends_when_patience_ends(bench: Bench) -> None:
+    bench.blockers["b1"] = "a1"
+    bench.cluster.answers["a1"] = TRANSIENT
+    bench.queue.add("a1")
+    bench.queue.add("b1")
+    _, outcome = in_thread(lambda: bench.queue.flush(patience=1))
+    wait_until(lambda: outcome)
+    assert set(outcome[0]) == {"a1", "b1"}
+    assert outcome[0]["b1"].errno == errno.ECONNREFUSED
+
+
+def test_a_ring_of_blockers_does_not_hang_a_flush(bench: Bench) -> None:
+    bench.blockers.update({"b1": "c1", "c1": "b1"})
+    bench.cluster.answers["a1"] = PERMANENT
+    for key in ("a1", "b1", "c1"):
+        bench.queue.add(key)
+    assert set(bench.queue.flush(timeout_s=0.0)) == {"a1", "b1", "c1"}
+    bench.blockers.clear()
+    assert set(bench.queue.flush()) == {"a1"}
+
+
+def test_who_is_waited_for_goes_without_settling_and_takes_its_neighbours(bench: Bench) -> None:
+    bench.queue.add("a1")
+    bench.queue.add("a2")
+    bench.queue.add("b1")
+    assert bench.queue.flush(["a2"]) == {}
+    assert "a2" in bench.cluster.batches[0]
+    assert "b1" in bench.keys()
 
 
 # -- failing -------------------------------------------------------------------------------------

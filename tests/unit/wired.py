@@ -51,9 +51,14 @@ class Files:
         self.ops.open(self.path(name), info)
         return info
 
-    def create(self, name: str, data: bytes = b"", mode: int = 0o644) -> None:
+    def created(self, name: str, mode: int = 0o644) -> Any:
+        """Create a file and keep it open."""
         info = SimpleNamespace(fh=0, flags=os.O_RDWR | os.O_CREAT, direct_io=0, keep_cache=0)
         self.ops.create(self.path(name), mode, info)
+        return info
+
+    def create(self, name: str, data: bytes = b"", mode: int = 0o644) -> None:
+        info = self.created(name, mode)
         if data:
             self.ops.write(self.path(name), data, 0, info)
         self.close(name, info)
