@@ -233,7 +233,8 @@ def _of_page(response: Response) -> Verdict:
         if response.status_code == status and words in response.text:
             return Verdict(code, f"{text} ({status})")
     if response.status_code == 500:
-        text = "a service of FirecREST stumbled over the request (500)"
+        text = "a service of FirecREST stumbled over the request (500); a login shell that prints"
+        text += " something of its own makes it do so"
         return Verdict(errno.EIO, text, True, True)
     return of_gateway(response.status_code, response.headers, response.text)
 
