@@ -60,7 +60,7 @@ class Stores:
     def complete(self, file: CachedFile) -> None:
         """Fetch the content of *file*. Raises EFBIG over the direct limit."""
         if not file.complete:
-            self._flights.run(lambda: self._fetch(file), ("get", file.ident))
+            self._flights.run(lambda: self._fetch(file), ("get", file.ident), carries=True)
 
     def _fetch(self, file: CachedFile) -> None:
         path = self._overlay.remote_path(file.ident)
@@ -92,7 +92,7 @@ class Stores:
             version = attr if len(data) == attr.size else self._version_of(path, data)
             return file.grow(data, version)
 
-        return self._flights.run(fetch, ("grow", file.ident))
+        return self._flights.run(fetch, ("grow", file.ident), carries=True)
 
     def _version_of(self, path: str, data: bytes) -> Attr:
         """Return the attributes of the version that *data* is: the known ones were outdated."""
