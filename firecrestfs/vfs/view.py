@@ -58,6 +58,7 @@ class RemoteView:
         self._overlay = parts.overlay
         self._stores = parts.stores
         self.home_links = dict(home_links)
+        self._home_paths = frozenset(f"/{name}" for name in home_links)
         self.litter = Litter()
         self.moments = Moments()
         self.made_links: dict[str, str] = {}  # path → the text that the link was made with
@@ -66,18 +67,15 @@ class RemoteView:
 
     def getattr(self, path: str) -> Attr:
         """Return the attributes of *path*: local changes first, then what the cluster says."""
-        attr = self._found(path)
-        return self.moments.shown(path, attr) if path in self.moments else attr
-
-    def _found(self, path: str) -> Attr:
+        # The call that is made most: what can be looked up in a dict is not asked of a method.
         file = self._overlay.file(path)
         if file is not None and (differs(file) or guard.HIDDEN_PREFIX in path):
-            return file.attr
+            return self.moments.shown(path, file.attr)
         if self._overlay.is_gone(path):
             raise os_error(errno.ENOENT, path)
         if path in self.litter:
             return self.litter.attr(path)
-        if path[1:] in self.home_links:
+        if path in self._home_paths:
             return self._home_link_attr(path)
         if file is not None and self._is_followed(file):
             attr = self._tree.look_again(path)
@@ -87,7 +85,8 @@ class RemoteView:
             attr = self._remembered(path, file, attr)
         elif attr.kind is Kind.SYMLINK and path in self.made_links:
             attr = replace(attr, size=len(os.fsencode(self.made_links[path])))
-        return self._overlay.with_times(path, attr)
+        attr = self._overlay.with_times(path, attr)
+        return self.moments.shown(path, attr) if path in self.moments else attr
 
     def readdir(self, path: str) -> Sequence[DirEntry]:
         """Return the entries of *path* by at most one request."""
