@@ -92,7 +92,7 @@ class StatusCalls:
         disks = [{"system": raw["name"], "mounted": shapes.mounted(raw)} for raw in systems]
         return {
             "utilities": [
-                {"name": "UTILITIES_MAX_FILE_SIZE", "unit": "MB", "value": f"{limit / 2**20:g}"}
+                {"name": "UTILITIES_MAX_FILE_SIZE", "unit": "MB", "value": f"{limit / 2**20:.17g}"}
             ],
             "storage": [{"name": "FILESYSTEMS", "unit": "", "value": disks}],
         }

@@ -32,17 +32,24 @@ class Database:
         self._lock = threading.RLock()  # guards _db: one writer at a time
         with self._named_errors():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
-                raise os_error(
-                    errno.EPROTO, self._path, "written by a newer firecrestfs: use that, or update"
-                )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            # A checkpoint syncs: only `seal` may do that, never a call that a program waits for.
-            self._db.execute("PRAGMA wal_autocheckpoint=0")
-            self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
-            self._db.execute(f"PRAGMA user_version={_VERSION}")
+            try:
+                self._set_up()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _set_up(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise os_error(
+                errno.EPROTO, self._path, "written by a newer firecrestfs: use that, or update"
+            )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        # A checkpoint syncs: only `seal` may do that, never a call that a program waits for.
+        self._db.execute("PRAGMA wal_autocheckpoint=0")
+        self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
+        self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def make_tables(self, schema: str) -> None:
         """Run the `CREATE … IF NOT EXISTS` statements of *schema*."""

@@ -140,9 +140,10 @@ class MetadataCache:
     def lookup(self, path: str) -> Attr | bool | None:
         """Return the attributes of *path*; False: believed absent; None: unknown."""
         directory, _, name = path.rpartition("/")
-        with self._lock:
-            single = self._singles.get(path)
-            listing = self._listings.get(directory or "/")
+        # Without the lock, as it is asked at every `stat`: each look is one step, and whichever of
+        # the two is the newer was true at some moment of this call.
+        single = self._singles.get(path)
+        listing = self._listings.get(directory or "/")
         if listing is not None and (single is None or listing.learnt >= single.learnt):
             attr, learnt = listing.entries.get(name), listing.learnt
         elif single is not None:

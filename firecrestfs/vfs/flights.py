@@ -4,6 +4,9 @@ A thread inside a FUSE operation never sits in a socket: it hands the call to a 
 short slices, so that Ctrl-C and the operation's deadline are honoured. Whoever asks for the same
 thing while it is under way joins the flight instead of asking again.
 
+Calls that carry files' bytes have workers of their own, fewer than requests may be under way:
+however many readers wait, `ls` finds a way.
+
 Where a deadline has passed without an answer, the network is taken to be cut until the next answer
 to anything: whoever comes meanwhile waits a few seconds only. A shell that looks at a mount asks
 for ten things in a row.
@@ -44,12 +47,14 @@ class Flights:
     def __init__(
         self,
         workers: int = 8,
+        carriers: int = 4,
         deadline_s: float = 60.0,
         interrupted: Callable[[], bool] = never_interrupted,
         end_of_patience: Callable[[float], float] = from_now,
     ) -> None:
         """*end_of_patience* tells when an operation that may wait so many seconds gives up."""
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="call")
+        self._carriers = ThreadPoolExecutor(carriers, thread_name_prefix="bytes")
         self._deadline_s = deadline_s
         self._interrupted = interrupted
         self._end_of_patience = end_of_patience
@@ -59,12 +64,18 @@ class Flights:
         self._under_way: dict[Hashable, Future[Any]] = {}
 
     def run(
-        self, call: Callable[[], T], key: Hashable | None = None, *, interruptible: bool = True
+        self,
+        call: Callable[[], T],
+        key: Hashable | None = None,
+        *,
+        interruptible: bool = True,
+        carries: bool = False,
     ) -> T:
         """Return what *call* returns, or raise what it raises.
 
-        With a *key*, callers of an equal key share one call. Raises EINTR when the waiting process
-        was interrupted and ETIMEDOUT after the deadline; the call itself goes on in both cases.
+        With a *key*, callers of an equal key share one call. *carries*: it carries files' bytes.
+        Raises EINTR when the waiting process was interrupted and ETIMEDOUT after the deadline;
+        the call itself goes on in both cases.
         """
         end = self._end_of_patience(self._deadline_s)
         if boottime() > end:
@@ -72,7 +83,7 @@ class Flights:
         if self._silent:
             end = min(end, boottime() + IMPATIENT_S)
         try:
-            future = self._join(call, key)
+            future = self._join(call, key, self._carriers if carries else self._pool)
         except RuntimeError:
             raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down") from None
         try:
@@ -89,15 +100,18 @@ class Flights:
     def shutdown(self) -> None:
         """Refuse further calls, those that wait for a worker too; those under way go on."""
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._carriers):
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def _join(self, call: Callable[[], T], key: Hashable | None) -> Future[T]:
+    def _join(
+        self, call: Callable[[], T], key: Hashable | None, pool: ThreadPoolExecutor
+    ) -> Future[T]:
         if key is None:
-            return self._pool.submit(self._heard, call)
+            return pool.submit(self._heard, call)
         with self._lock:
             future = self._under_way.get(key)
             if future is None:
-                future = self._pool.submit(self._fly, call, key)
+                future = pool.submit(self._fly, call, key)
                 self._under_way[key] = future
             return future
 

@@ -13,47 +13,44 @@ from .handles import MemoryHandle
 _FILE_BYTES = 1 << 20
 
 
-class Litter:
-    """Files in memory by path. Thread-safe as far as single calls go: one dict operation each."""
+class Litter(dict[str, tuple[Attr, bytearray]]):
+    """Files in memory by path. Thread-safe as far as single calls go: one dict operation each.
 
-    def __init__(self) -> None:
-        self._files: dict[str, tuple[Attr, bytearray]] = {}
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._files
+    A dict itself because it is looked into at every `stat`.
+    """
 
     def attr(self, path: str) -> Attr:
         """Return the attributes of *path*, which must be here."""
-        attr, content = self._files[path]
+        attr, content = self[path]
         return replace(attr, size=len(content))
 
     def content(self, path: str) -> bytes:
         """Return the bytes of *path*, which must be here."""
-        return bytes(self._files[path][1])
+        return bytes(self[path][1])
 
     def entries(self, directory: str) -> list[DirEntry]:
         """Return what lies in *directory*."""
-        paths = [path for path in list(self._files) if split(path)[0] == directory]
+        paths = [path for path in list(self) if split(path)[0] == directory]
         return [DirEntry(split(path)[1], self.attr(path)) for path in paths]
 
     def create(self, path: str, attr: Attr, flags: int) -> MemoryHandle:
         """Make *path* with the attributes *attr* and open it."""
-        self._files.setdefault(path, (attr, bytearray()))
+        self.setdefault(path, (attr, bytearray()))
         return self.open(path, flags)
 
     def open(self, path: str, flags: int) -> MemoryHandle:
         """Open *path*, which must be here."""
-        return MemoryHandle(self._files[path][1], flags, _FILE_BYTES)
+        return MemoryHandle(self[path][1], flags, _FILE_BYTES)
 
     def remove(self, path: str) -> bool:
         """Forget *path*; return whether it was here."""
-        return self._files.pop(path, None) is not None
+        return self.pop(path, None) is not None
 
     def rename(self, old: str, new: str) -> None:
         """Give the file at *old* the path *new*."""
-        self._files[new] = self._files.pop(old)
+        self[new] = self.pop(old)
 
     def remove_below(self, path: str) -> None:
         """Forget everything at and below *path*."""
-        for each in [each for each in list(self._files) if is_below(each, path)]:
+        for each in [each for each in list(self) if is_below(each, path)]:
             self.remove(each)

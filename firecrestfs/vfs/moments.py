@@ -37,6 +37,8 @@ class Moments(dict[str, tuple[int, int]]):
 
     def shown(self, path: str, attr: Attr) -> Attr:
         """Return *attr* of *path*, no older than what was changed here."""
+        if path not in self:
+            return attr
         names, attributes = self.get(path, (0, 0))
         return replace(
             attr,

@@ -86,7 +86,7 @@ class Stores:
             entry = self._overlay.of_file(file)
             if entry is not None and entry.path:
                 self.give_modes(entry.path)
-            self._flights.run(lambda: self._fetch(file), ("get", file.ident))
+            self._flights.run(lambda: self._fetch(file), ("get", file.ident), carries=True)
 
     def _fetch(self, file: CachedFile) -> None:
         entry = self._overlay.of_file(file)
@@ -118,7 +118,7 @@ class Stores:
             version = attr if len(data) == attr.size else self._version_of(entry.origin, data)
             return file.grow(data, version)
 
-        return self._flights.run(fetch, ("grow", file.ident))
+        return self._flights.run(fetch, ("grow", file.ident), carries=True)
 
     def _version_of(self, origin: str, data: bytes) -> Attr:
         """Return the attributes of the version that *data* is: the known ones were outdated."""

@@ -63,6 +63,7 @@ class RemoteView:
         self._overlay = parts.overlay
         self._stores = parts.stores
         self.home_links = dict(home_links)
+        self._home_paths = frozenset(f"/{name}" for name in home_links)
         self.litter = Litter()
         self.moments = Moments()
 
@@ -74,12 +75,13 @@ class RemoteView:
         return self.moments.shown(path, attr) if path in self.moments else attr
 
     def _found(self, path: str) -> Attr:
+        # The call that is made most: what can be looked up in a dict is not asked of a method.
         entry = self._overlay.entry(path)
         if entry is not None:
             return self._known(path, entry)
         if path in self.litter:
             return self.litter.attr(path)
-        if path[1:] in self.home_links:
+        if path in self._home_paths:
             return self._home_link_attr(path)
         return self._tree.getattr(self._require_origin(path))
 

@@ -203,6 +203,21 @@ def test_a_view_is_of_the_whole_file(version: str, request: pytest.FixtureReques
     assert site.ours.view(M, d + "/f.txt") == (there / "f.txt").read_text()
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_the_limit_among_the_parameters_is_exact(
+    version: str, request: pytest.FixtureRequest
+) -> None:
+    site = request.getfixturevalue(version)
+    before = site.emulator.knobs.max_ops_file_size
+    site.emulator.knobs.put("max_ops_file_size", 300_001)
+    fresh = f7t.Firecrest(site.emulator.url, site.ours.session.tokens)
+    try:
+        rows = {row["name"]: row["value"] for row in fresh.parameters()["utilities"]}
+    finally:
+        site.emulator.knobs.put("max_ops_file_size", before)
+    assert float(rows["UTILITIES_MAX_FILE_SIZE"]) * 2**20 == 300_001
+
+
 def test_simple_transfers(v1: SimpleNamespace) -> None:
     d, there = prepared(v1, "simple")
     for name, client in (("a", v1.official), ("b", v1.ours)):

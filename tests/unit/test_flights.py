@@ -207,6 +207,21 @@ def test_waiters_do_not_hold_up_others(flights: Flights) -> None:
         thread.join(5)
 
 
+def test_readers_of_many_files_leave_a_way_for_other_calls(flights: Flights) -> None:
+    go = threading.Event()
+    readers = [
+        in_thread(lambda key=key: flights.run(lambda: go.wait(20), key, carries=True))
+        for key in range(64)
+    ]
+    wait_until(lambda: flights._carriers._work_queue.qsize() >= 60)
+    assert flights.run(lambda: "ls", "ls") == "ls"
+    assert flights.commit(lambda: "mkdir") == "mkdir"
+    go.set()
+    for thread, outcome in readers:
+        thread.join(20)
+        assert outcome == [True]
+
+
 def test_a_call_after_shutdown_is_an_os_error() -> None:
     flights = Flights()
     flights.shutdown()

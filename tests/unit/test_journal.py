@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sqlite3
 import subprocess
@@ -276,6 +277,12 @@ def test_a_journal_that_can_not_be_opened_is_an_oserror(path: Path, trouble: str
     with pytest.raises(OSError) as info:
         Journal(Database(path))
     assert str(path) in str(info.value)
+    assert _open_descriptors(path) == []
+
+
+def _open_descriptors(path: Path) -> list[str]:
+    links = (os.path.realpath(each) for each in Path("/proc/self/fd").iterdir())
+    return [link for link in links if link == os.path.realpath(path)]
 
 
 # -- threads and deaths --------------------------------------------------------------------------
