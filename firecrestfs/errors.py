@@ -32,6 +32,20 @@ _TRANSIENT = frozenset(
         errno.EINTR,
     }
 )
+#: Errnos of failures to ask, where they are transient: EACCES is a missing token then.
+_NOBODY = frozenset(
+    {
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EPIPE,
+        errno.EACCES,
+    }
+)
 
 
 class FirecrestException(OSError):
@@ -84,3 +98,16 @@ def is_transient(exc: OSError) -> bool:
     if isinstance(exc, FirecrestException):
         return exc.transient
     return exc.errno in _TRANSIENT
+
+
+def tells_nothing(exc: OSError) -> bool:
+    """Tell whether *exc* means that nobody could be asked, so what was known before still stands.
+
+    True where the server or the cluster can't be reached, or no token can be had.
+    """
+    if not isinstance(exc, FirecrestException):
+        # A wait that ended without an answer.
+        return exc.errno == errno.ETIMEDOUT
+    if exc.errno == errno.ETIMEDOUT:
+        return not exc.responses
+    return exc.transient and exc.errno in _NOBODY
