@@ -23,6 +23,7 @@ from .handles import CachedHandle
 from .names import RemoteNames
 from .overlay import differs
 from .view import RemoteParts, RemoteView
+from .waiting import Waiting
 
 
 class RemoteFilesystem(Filesystem):
@@ -40,6 +41,7 @@ class RemoteFilesystem(Filesystem):
         self._overlay = parts.overlay
         self._content = parts.content
         self.stores = parts.stores
+        self.waiting = Waiting(parts.overlay, parts.content, parts.stores)
         self.system = parts.tree.system
 
     # -- looking -------------------------------------------------------------------------------
@@ -62,15 +64,19 @@ class RemoteFilesystem(Filesystem):
         if mask and attr.kind is not Kind.SYMLINK:
             self._identity.require(path, attr, mask)
 
-    def followed(self, path: str) -> str:
-        """Return *path*, as a user names it, with the links in it followed."""
-        return self._view.followed(path, ask=True)
+    def followed(self, path: str, *, ask: bool = True) -> str:
+        """Return *path*, as a user names it, with the links in it followed (*ask*: all of them)."""
+        return self._view.followed(path, ask=ask)
 
     def refresh(self, path: str) -> None:
         """Forget what is believed at and below *path*; own changes stay."""
         where = self._view.followed(path)
         self._tree.refresh(path)
         self._tree.refresh(where)
+
+    def expire(self) -> None:
+        """Ask the cluster anew for whatever is looked at next."""
+        self._tree.expire()
 
     def sweep(self) -> None:
         """Remove what could not be removed before: unlinked files, archives of ours."""
@@ -191,7 +197,7 @@ class RemoteFilesystem(Filesystem):
             path = self._overlay.path_of(file.ident)
             raise os_error(errno.EFBIG, path, direct.over_limit(size, limit, "store"))
         if size > file.attr.size:
-            self._content.make_room(size - file.attr.size)
+            self._content.make_room(size - file.attr.size, file)
 
     def _released(self, file: CachedFile, wrote: bool) -> None:
         if wrote:
