@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import FirecrestException
+from ..model import Response
 from .faults import Unauthorized, Unreachable
 from .wire import SLICE, Call, clock
 
@@ -207,8 +208,9 @@ class Circuit:
             return exc.errno in _NO_WAY
         last = exc.responses[-1]
         if exc.errno in (errno.EBADMSG, errno.EREMOTEIO, errno.ENOSYS):
-            # A portal's page, or a gateway that has lost its way.
-            return self._fail_fast and _is_a_page(last.text)
+            # A portal's page, or a gateway that has lost its way; but not what a server of another
+            # version says of an endpoint that it doesn't have.
+            return self._fail_fast and _is_foreign(last)
         return last.status_code in _GONE and _is_a_page(last.text)
 
     def _overtaken_locked(self) -> list[Call]:
@@ -302,6 +304,12 @@ class Circuit:
 def _drop(calls: list[Call]) -> None:
     for call in calls:
         call.drop()
+
+
+def _is_foreign(answer: Response) -> bool:
+    """Tell whether an answer can't come from any version of FirecREST."""
+    moved = 300 <= answer.status_code < 400
+    return moved or answer.text.lstrip().startswith("<") or "no Route matched" in answer.text
 
 
 def _is_a_page(text: str) -> bool:

@@ -174,6 +174,7 @@ def test_the_mount_may_ask_in_the_background(bench: Bench) -> None:
         answered(504, "upstream timed out", errno.ETIMEDOUT),
         answered(302, "<html>log in to the network", errno.EREMOTEIO),
         answered(404, "<html>nginx</html>", errno.ENOSYS),
+        answered(404, '{"message":"no Route matched with those values"}', errno.ENOSYS),
         answered(200, "<html>Welcome to the hotel", errno.EBADMSG),
     ],
 )
@@ -193,6 +194,8 @@ def test_failures_to_reach_the_server(bench: Bench, exc: FirecrestException) -> 
         answered(404, '{"errorType": "error", "message": "no"}', errno.ENOENT),
         answered(503, '{"errorType": "error", "message": "The system is unhealthy"}'),
         answered(400, '{"description": "Failed", "error": "x"}', errno.EINVAL),
+        answered(404, '{"detail": "Not Found"}', errno.ENOSYS),
+        answered(200, '{"odd": 1}', errno.EBADMSG),
         refusal(errno.EINTR, "interrupted", transient=True),
         refusal(errno.ECONNABORTED, "connections were dropped", transient=True),
         refusal(errno.EINVAL, "a path that can't be sent"),
