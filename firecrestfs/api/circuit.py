@@ -34,6 +34,8 @@ _SILENCE_S = 8.0
 #: Seconds between two probes: at first, doubled each time, and at last.
 _FIRST_PROBE_S = 0.25
 _LAST_PROBE_S = 5.0
+#: How long a look into silence may take before that counts as silence, too (seconds).
+_PROBE_S = 5.0
 #: How long a call waits for the probe that it started (seconds): a server that is back answers.
 _MOMENT_S = 1.0
 
@@ -92,6 +94,7 @@ class Circuit:
         self._refused: Trouble | None = None
         self._half_open = False
         self._probing: threading.Event | None = None
+        self._probing_since = 0.0
         self._probes = 0
         self._next_probe = 0.0
 
@@ -228,7 +231,10 @@ class Circuit:
             return False
         if self._unreachable is None or self._half_open:
             self._begin_probe_locked()
-            return False
+            if clock() - self._probing_since <= _PROBE_S:
+                return False
+            # It hangs as well: a name server that says nothing can't be hurried.
+            self._open_quiet_locked()
         return True
 
     def _quiet_locked(self) -> float:
@@ -270,6 +276,7 @@ class Circuit:
     def _begin_probe_locked(self) -> None:
         if self._probing is None:
             self._probing = threading.Event()
+            self._probing_since = clock()
             threading.Thread(target=self._run_probe, name="probe", daemon=True).start()
 
     def _run_probe(self) -> None:
@@ -297,8 +304,12 @@ class Circuit:
             self._half_open = self._unreachable is not None
             return back, dead
         if quiet > _SILENCE_S:
-            self._open_locked(time.time() - quiet, f"{self._host}: no answer for {quiet:.0f} s")
+            self._open_quiet_locked()
         return False, []
+
+    def _open_quiet_locked(self) -> None:
+        quiet = self._quiet_locked()
+        self._open_locked(time.time() - quiet, f"{self._host}: no answer for {quiet:.0f} s")
 
 
 def _drop(calls: list[Call]) -> None:

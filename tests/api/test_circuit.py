@@ -284,6 +284,23 @@ def test_silence_while_a_call_waits(bench: Bench) -> None:
     assert bench.circuit.unreachable() is None
 
 
+def test_a_look_that_hangs_as_well(bench: Bench) -> None:
+    """A name server that says nothing holds everybody up."""
+    bench.hold.clear()
+    with bench.circuit.watching(Call(100.0), idempotent=True):
+        bench.now += 9
+        assert bench.circuit.silence() is None
+        bench.now += 4
+        assert bench.circuit.silence() is None
+        bench.now += 2
+        assert bench.circuit.silence() is not None
+    bench.there = True
+    bench.hold.set()
+    until(lambda: bench.back)
+    assert not bench.refused()
+    assert bench.probes == 1
+
+
 def test_a_slow_answer_is_no_silence_while_others_are_answered(bench: Bench) -> None:
     with bench.circuit.watching(Call(100.0), idempotent=True):
         for _ in range(5):
