@@ -3,7 +3,8 @@
 Layers, each importing only what stands below it:
 
     cli ─ daemon ─ mount        command line · process, signals, drain · the composition root
-    running                     a running mount and its control files
+    controls ─ running          its control files · a running mount
+    kept                        what a state directory keeps while nothing is mounted
     config                      flags, environment, profiles
     fuseops, door, binding      FUSE's calls onto the mount table · errnos · the only `import fuse`
     vfs                         what the mount looks like: tree, overlay, handles, jobs, control

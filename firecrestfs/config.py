@@ -39,6 +39,10 @@ _ENVIRONMENT = {
     "fault": "FIRECRESTFS_FAULT",
 }
 _SECRETS = ("client_secret", "token")
+#: What says who we are; the rest can't change while something is mounted.
+CREDENTIALS = frozenset(
+    {"client_id", "client_secret", "token_url", "token_file", "token_command", "token", "scope"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,10 @@ class Config:
     cache_size: int = 10 << 30
     cache_dir: str = ""
     state_dir: str = ""
+    write_through: bool = False  # every close stores its file
+    fsync: str = "local"  # fsync returns when this machine, or (`remote`) the cluster, has it
+    conflict: str = "copy"  # what becomes of ours where the remote file changed as well
+    atomic_store: bool = False  # a new file renamed over the old one: a new inode
     symlinks: str = "inside"
     allow_other: bool = False
     fuse_binding: str = ""
@@ -273,7 +281,12 @@ def _seconds(value: Any) -> float:
     return found
 
 
-_CHOICES = {"symlinks": ("inside", "verbatim"), "fuse_binding": ("", "mfusepy", "fuse")}
+_CHOICES = {
+    "symlinks": ("inside", "verbatim"),
+    "fsync": ("local", "remote"),
+    "conflict": ("copy", "ours", "theirs", "fail"),
+    "fuse_binding": ("", "mfusepy", "fuse"),
+}
 _TRUTH = {"1": True, "true": True, "yes": True, "on": True, "": True,
           "0": False, "false": False, "no": False, "off": False}  # fmt: skip
 

@@ -7,8 +7,6 @@ the signals, because a Python handler doesn't run while `FUSE()` holds the main 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import logging
 import logging.handlers
 import os
@@ -24,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import binding as fuse_binding
-from . import faultpoints, mountpoints
+from . import faultpoints, kept, mountpoints
 from .config import Config, require_server
 from .errors import os_error
 from .mount import build
@@ -89,6 +87,10 @@ def serve(
     log.info(
         "%s is mounted at %s by %s", config.url, mountpoint, fuse_binding.describe_binding(binding)
     )
+    kept.StateDirectory(config.local_state_dir).belongs_to(
+        kept.Origin(config.url, mountpoint, os.getpid())
+    )
+    (config.local_state_dir / "last-exit.json").unlink(missing_ok=True)
     ready()
     threading.Thread(target=mount.recover, name="recover", daemon=True).start()
     try:
@@ -100,17 +102,17 @@ def serve(
 
 
 class _StopSignals:
-    """SIGTERM and SIGINT, counted: the first asks to end, the second to end now."""
+    """SIGTERM and SIGINT: the first asks to end, the second to end now, as SIGUSR1 does."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._received)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+        self.count += 2 if number == signal.SIGUSR1 else 1
         self.first.set()
 
     def now(self) -> bool:
@@ -145,14 +147,15 @@ def _wait_mounted(mountpoint: str, fuse: _FuseThread) -> None:
 
 
 def _watch(mount: Mount, fuse: _FuseThread, stop: _StopSignals) -> None:
-    """Wait for the end; notice when the machine has slept: its connections are dead then."""
+    """Wait for the end; notice when the machine has slept, and look after what waits."""
     asleep = _time_asleep()
     while fuse.is_alive() and not stop.first.wait(_TICK_S):
         now = _time_asleep()
         if now - asleep > _SLEPT_S:
             log.info("this machine slept for %.0f s: connecting anew", now - asleep)
-            mount.client.drop_connections()
+            mount.woke_up()
         asleep = now
+        mount.look_after()
 
 
 def _time_asleep() -> float:
@@ -164,9 +167,10 @@ def _end(
 ) -> int:
     """Drain, unmount, take late releases, drain again, and write down how it ended."""
     mount.operations.draining = True
-    mount.drain(config.drain_timeout, stop.now)
+    failed = {} if stop.now() else mount.drain(config.drain_timeout, stop.now)
     _unmount(mountpoint, fuse)
-    failed = {} if stop.now() else mount.drain(10.0, stop.now)
+    # What was closed at the last moment; what could not be stored so far won't be now.
+    failed = {} if stop.now() else mount.drain(1.0 if failed else 10.0, stop.now)
     failed |= {row["path"]: row["error"] or "not yet stored" for row in mount.pending()}
     mount.stop()
     for path, reason in failed.items():
@@ -195,10 +199,7 @@ def _write_last_exit(config: Config, mountpoint: str, failed: dict[str, str]) ->
         "ended": time.time(),
         "failed": failed,
     }
-    path = config.local_state_dir / "last-exit.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report))
-    os.replace(temporary, path)
+    kept.write_json(config.local_state_dir / "last-exit.json", report)
 
 
 # -- in the background -----------------------------------------------------------------------------
@@ -291,21 +292,17 @@ def _take_lock(state_dir: Path, mountpoint: str) -> int:
 
     Raises EBUSY with the pid and mountpoint of the process that has it.
     """
-    fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(fd, 4096, 0).decode("utf-8", "replace")
-        os.close(fd)
+        return kept.take_lock(state_dir, f"process {os.getpid()} at {mountpoint}")
+    except OSError as exc:
+        if exc.errno != errno.EBUSY:
+            raise
         raise os_error(
             errno.EBUSY,
             mountpoint,
-            f"this server is mounted already by {holder}; to mount it twice, give the second "
-            "mount a --state-dir and a --cache-dir of its own",
+            f"this server is mounted already, its state is {exc.strerror}; to mount it twice, give "
+            "the second mount a --state-dir and a --cache-dir of its own",
         ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, os.fsencode(f"process {os.getpid()} at {mountpoint}"), 0)
-    return fd
 
 
 def _raise_file_limit() -> None:

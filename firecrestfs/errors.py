@@ -32,6 +32,20 @@ _TRANSIENT = frozenset(
         errno.EINTR,
     }
 )
+#: Errnos of failures to ask, where they are transient: EACCES is a missing token then.
+_NOBODY = frozenset(
+    {
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.EPIPE,
+        errno.EACCES,
+    }
+)
 
 
 class FirecrestException(OSError):
@@ -61,14 +75,13 @@ class FirecrestException(OSError):
 class ConflictError(OSError):
     """The remote file at `filename` was changed by someone else; ours was stored as `landed_as`.
 
-    `attr` describes what was stored.
+    `attr` describes what was stored. Both are empty where theirs shall stay and ours yield.
     """
 
-    def __init__(self, path: str, landed_as: str, attr: Attr) -> None:
-        name = landed_as.rpartition("/")[2]
-        text = (
-            f"changed on the cluster since it was read here; your version is kept there as {name}"
-        )
+    def __init__(self, path: str, landed_as: str, attr: Attr | None) -> None:
+        text = "changed on the cluster since it was read here"
+        if landed_as:
+            text += f"; your version is kept there as {landed_as.rpartition('/')[2]}"
         super().__init__(errno.ESTALE, text, path)
         self.landed_as = landed_as
         self.attr = attr
@@ -84,3 +97,16 @@ def is_transient(exc: OSError) -> bool:
     if isinstance(exc, FirecrestException):
         return exc.transient
     return exc.errno in _TRANSIENT
+
+
+def tells_nothing(exc: OSError) -> bool:
+    """Tell whether *exc* means that nobody could be asked, so what was known before still stands.
+
+    True where the server or the cluster can't be reached, or no token can be had.
+    """
+    if not isinstance(exc, FirecrestException):
+        # A wait that ended without an answer.
+        return exc.errno == errno.ETIMEDOUT
+    if exc.errno == errno.ETIMEDOUT:
+        return not exc.responses
+    return exc.transient and exc.errno in _NOBODY

@@ -18,11 +18,13 @@ from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
 from .cache.sealing import Sealer
 from .config import Config
+from .controls import Controls
 from .door import end_of_patience, interrupted
 from .errors import os_error
 from .fuseops import make_operations
+from .kept import StateDirectory
 from .model import System, UserInfo
-from .running import Controls, Mount
+from .running import Mount
 from .transfer.bundle import Bundler, Leftovers
 from .transfer.engine import TransferEngine
 from .transfer.moving import Mover
@@ -33,7 +35,9 @@ from .vfs.flights import Flights
 from .vfs.identity import Identity
 from .vfs.jobs import JobsFilesystem
 from .vfs.landing import Landing
+from .vfs.moves import Moves
 from .vfs.namespace import Mounted, Namespace, RootFilesystem
+from .vfs.notes import Notes
 from .vfs.overlay import Overlay
 from .vfs.remote import RemoteFilesystem
 from .vfs.stores import Stores
@@ -46,20 +50,25 @@ log = logging.getLogger(__name__)
 _INPUTS_S = 50.0
 
 
-def make_client(config: Config) -> TypedClient:
-    """Return the client for the server of *config*. No request is sent."""
+def make_client(config: Config, *, fail_fast: bool = False) -> TypedClient:
+    """Return the client for the server of *config*. No request is sent.
+
+    *fail_fast*: calls don't wait for a server that is known to be out of reach.
+    """
     zones = {name: each.zone for name, each in config.systems.items() if each.zone}
     client = Firecrest(
         config.url,
-        _token_source(config),
+        token_source(config),
         api_version=config.api_version or None,
         deadline_s=config.op_timeout + 30,
         allow_http=config.allow_http,
+        fail_fast=fail_fast,
     )
     return TypedClient(client, zones)
 
 
-def _token_source(config: Config) -> TokenSource:
+def token_source(config: Config) -> TokenSource:
+    """Return where *config* says that tokens come from."""
     if config.token_command:
         return TokenCommand(config.token_command)
     if config.token_file:
@@ -85,14 +94,19 @@ def build(
     _require_outside(mountpoint, config.local_state_dir, config.local_cache_dir)
     for directory in (config.local_state_dir, config.local_cache_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    client = make_client(config)
+    client = make_client(config, fail_fast=True)
     systems = {system.name: system for system in client.systems()}
     if not systems:
         raise os_error(errno.ENODEV, config.url, "the server offers no systems to this user")
     flights = Flights(
-        deadline_s=config.op_timeout, interrupted=interrupted, end_of_patience=end_of_patience
+        deadline_s=config.op_timeout,
+        interrupted=interrupted,
+        end_of_patience=end_of_patience,
+        given_up=client.circuit.silence,
     )
     errors = ErrorLog()
+    for gone in StateDirectory(config.local_state_dir).remove_expired():
+        log.info("discarded more than seven days ago, removed: %s", gone)
     content = ContentCache(config.local_cache_dir, config.local_state_dir, config.cache_size)
     database = Database(config.local_state_dir / "journal.sqlite")
     journal = Journal(database)
@@ -103,12 +117,13 @@ def build(
     mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
     uid, gid = os.getuid(), os.getgid()
     root = RootFilesystem(list(mounted), uid, gid)
-    controls = Controls(config, mountpoint, log_path)
-    control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid)
+    controls = Controls(config, mountpoint, log_path, token_source)
+    control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid, controls.lost())
     namespace = Namespace(root, control, mounted, flights)
     operations = make_operations(binding, namespace, errors.report)
     mount = Mount(client, operations, namespace, flights, errors, journal, sealer)
     controls.mount = mount
+    client.circuit.on_back = mount.resume
     return mount
 
 
@@ -174,18 +189,24 @@ class _Connector:
         )
         overlay = Overlay()
         bundler = Bundler(self.client, system.name, self._leftovers(system.name))
-        engine = TransferEngine(self.client, system, user, bundler, features)
+        engine = TransferEngine(
+            self.client,
+            system,
+            user,
+            bundler,
+            features,
+            self.config.conflict,
+            self.config.atomic_store,
+        )
         mover = Mover(self.client, system.name, bundler, engine, features)
-        landing = Landing(
-            tree,
-            identity,
+        notes = Notes(
             overlay,
             self.content,
-            engine,
-            mover,
-            Remover(self.client, system.name, engine),
             lambda path, text: self.errors.report(f"/{system.name}{path}", text),
         )
+        moves = Moves(tree, identity, overlay, mover, notes)
+        remover = Remover(self.client, system.name, engine)
+        landing = Landing(tree, overlay, self.content, engine, remover, moves, notes)
         stores = Stores(
             tree,
             overlay,
@@ -194,8 +215,11 @@ class _Connector:
             engine,
             self.flights,
             landing,
+            notes,
             self.config.write_back,
             self.sealer.seal,
+            write_through=self.config.write_through,
+            remote_fsync=self.config.fsync == "remote",
         )
         return RemoteParts(
             self.client,

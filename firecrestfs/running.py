@@ -1,30 +1,20 @@
-"""A running mount: what its process and its control files do with it."""
+"""A running mount: what its process does with it."""
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .api import TypedClient
 from .cache.journal import Journal
-from .cache.metadata import is_below
 from .cache.sealing import Sealer
-from .config import Config
-from .door import interrupted
-from .errors import os_error
 from .fuseops import FuseOperations
-from .vfs.control import ErrorLog, as_json
+from .vfs.control import ErrorLog
 from .vfs.flights import Flights
 from .vfs.namespace import Namespace
 from .vfs.remote import RemoteFilesystem
-
-#: After so many failures in vain `sync` says so; the stores are tried on.
-_TRIES = 3
 
 
 @dataclass
@@ -38,6 +28,7 @@ class Mount:
     errors: ErrorLog
     journal: Journal
     sealer: Sealer
+    was_away: bool = False  # whether the server was out of reach at the latest look
 
     def recover(self) -> None:
         """Look into the systems for which an earlier process left something to be stored."""
@@ -63,8 +54,8 @@ class Mount:
         failed: dict[str, str] = {}
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
-            failed.update(_failures(name, files.stores.flush("/", rest, stop)))
-            failed |= _swept(name, files)
+            failed.update(failures(name, files.stores.flush("/", rest, stop)))
+            failed |= swept(name, files)
         return failed
 
     def pending(self) -> list[dict[str, Any]]:
@@ -77,6 +68,27 @@ class Mount:
             if each.system not in connected
         ]
 
+    def resume(self) -> None:
+        """Go on with what waits: the server is back, or takes our token again."""
+        for files in self.files().values():
+            files.waiting.resume()
+
+    def look_after(self) -> None:
+        """Every few seconds: see whether a server that is gone is back, if something waits."""
+        away = self.client.circuit.unreachable() is not None
+        if away and self.pending():
+            self.client.circuit.ask()
+        if self.was_away and not away:
+            # What was on its way when the server came back missed the word.
+            self.resume()
+        self.was_away = away
+
+    def woke_up(self) -> None:
+        """The machine slept: connections are dead, and what was known is old."""
+        self.client.drop_connections()
+        for files in self.files().values():
+            files.expire()
+
     def stop(self) -> None:
         """Begin nothing more."""
         for files in self.files().values():
@@ -85,98 +97,7 @@ class Mount:
         self.sealer.stop()
 
 
-class Controls:
-    """What the files of `.firecrestfs/` show and do."""
-
-    def __init__(self, config: Config, mountpoint: str, log_path: Path | None) -> None:
-        self._config = config
-        self._mountpoint = mountpoint
-        self._log_path = log_path
-        self._since = time.time()
-        self.mount: Mount | None = None
-
-    def reads(self) -> dict[str, Callable[[], str]]:
-        """Return the files that are made on reading."""
-        return {
-            "status.json": self._status,
-            "queue": self._queue,
-            "errors": lambda: "".join(f"{line}\n" for line in self._wired().errors.lines()),
-            "log": self._log,
-            "stats.json": lambda: as_json({"requests": self._wired().client.stats()}),
-        }
-
-    def commands(self) -> dict[str, Callable[[str], str]]:
-        """Return the files that carry out what is written into them."""
-        return {"refresh": self._refresh, "ctl": self._ctl}
-
-    def _wired(self) -> Mount:
-        assert self.mount is not None
-        return self.mount
-
-    def _status(self) -> str:
-        mount = self._wired()
-        return as_json(
-            {
-                "pid": os.getpid(),
-                "url": self._config.url,
-                "mountpoint": self._mountpoint,
-                "state_dir": str(self._config.local_state_dir),
-                "cache_dir": str(self._config.local_cache_dir),
-                "since": self._since,
-                "systems": sorted(mount.namespace.names()),
-                "connected": sorted(mount.namespace.connected()),
-                "draining": mount.operations.draining,
-                "pending": mount.pending(),
-                "errors": mount.errors.lines()[-5:],
-            }
-        )
-
-    def _queue(self) -> str:
-        rows = self._wired().pending()
-        return "".join(
-            f"{row['state']:8} {row['path']}  {row['error']}".rstrip() + "\n" for row in rows
-        )
-
-    def _log(self) -> str:
-        if self._log_path is None:
-            return ""
-        with self._log_path.open("rb") as file:
-            file.seek(max(0, self._log_path.stat().st_size - 65536))
-            return file.read().decode("utf-8", "replace")
-
-    def _refresh(self, path: str) -> str:
-        """Drop what is believed at and below *path*, a path within the mount."""
-        for name, files in self._wired().files().items():
-            prefix = f"/{name}"
-            if is_below(prefix, path or "/"):
-                files.refresh("/")
-            elif is_below(path, prefix):
-                files.refresh(path[len(prefix) :])
-        return ""
-
-    def _ctl(self, line: str) -> str:
-        """Carry out `sync PATH`; the answer is JSON, read from the same descriptor."""
-        verb, _, path = line.partition(" ")
-        if verb != "sync":
-            raise os_error(errno.EINVAL, "ctl", f"unknown command: {verb}")
-        mount = self._wired()
-        mount.client.renew_credentials()
-        failed: dict[str, str] = {}
-        for name, files in mount.files().items():
-            prefix = f"/{name}"
-            if is_below(prefix, path or "/"):
-                failed |= self._sync(name, files, "/")
-            elif is_below(path, prefix):
-                failed |= self._sync(name, files, path[len(prefix) :])
-        return as_json({"failed": failed})
-
-    @staticmethod
-    def _sync(system: str, files: RemoteFilesystem, path: str) -> dict[str, str]:
-        stores = files.stores.flush(files.followed(path), None, interrupted, patience=_TRIES)
-        return _failures(system, stores) | _swept(system, files)
-
-
-def _swept(system: str, files: RemoteFilesystem) -> dict[str, str]:
+def swept(system: str, files: RemoteFilesystem) -> dict[str, str]:
     """Remove what is left to be removed; return what could not be, with the reason."""
     try:
         files.sweep()
@@ -185,7 +106,8 @@ def _swept(system: str, files: RemoteFilesystem) -> dict[str, str]:
     return {}
 
 
-def _failures(system: str, failed: dict[str, OSError | None]) -> dict[str, str]:
+def failures(system: str, failed: dict[str, OSError | None]) -> dict[str, str]:
+    """Return *failed* with paths as the mount has them, and reasons as text."""
     return {
         f"/{system}{path}": (exc.strerror or str(exc)) if exc else "not yet stored"
         for path, exc in failed.items()

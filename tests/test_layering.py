@@ -30,13 +30,15 @@ RANKS = {
     "door": 5,
     "fuseops": 6,
     "mountpoints": 6,
+    "kept": 6,
     "running": 7,
-    "mount": 8,
-    "daemon": 9,
-    "doctor": 9,
-    "demo": 9,
-    "cli": 10,
-    "__main__": 11,
+    "controls": 8,
+    "mount": 9,
+    "daemon": 10,
+    "doctor": 10,
+    "demo": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 #: `demo` starts the emulator; the emulator knows nobody.
 EXTRA = {("demo", "emulator"), ("cli", "emulator")}

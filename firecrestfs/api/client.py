@@ -53,6 +53,7 @@ class Firecrest(StatusCalls, JobCalls, StorageCalls):
         max_requests: int = 6,
         interrupted: Callable[[], bool] | None = None,
         allow_http: bool = False,
+        fail_fast: bool = False,
     ) -> None:
         checked = True if verify is None else verify
         self.session = ApiSession(
@@ -64,6 +65,7 @@ class Firecrest(StatusCalls, JobCalls, StorageCalls):
             interrupted=interrupted,
             allow_http=allow_http,
             verify=checked,
+            fail_fast=fail_fast,
         )
         self.objects = ObjectStore(interrupted=interrupted, allow_http=allow_http, verify=checked)
         self._lock = threading.Lock()  # guards _server

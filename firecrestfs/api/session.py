@@ -25,6 +25,7 @@ from ..errors import FirecrestException
 from ..faultpoints import reach
 from ..model import Response
 from .auth import TokenSource, bearer_of
+from .circuit import Circuit, StillUnreachable
 from .faults import (
     RateLimited,
     Unauthorized,
@@ -34,6 +35,7 @@ from .faults import (
     refusal,
 )
 from .pool import Pacer, SessionPool
+from .probe import is_there
 from .tokens import check_origin, host_of, is_loopback
 from .transport import transport_faults
 from .wire import Call, making, patient_session, read_body
@@ -129,6 +131,7 @@ class ApiSession:
     *interrupted* is asked every 0.2 s while a call waits, in the calling thread: true ends the call
     with EINTR. *deadline_s* limits a call in all, waits and repeats included; *read_timeout_s* is
     how long a silent server is waited for. Plain http is for this machine, or *allow_http*.
+    *fail_fast*: see `Circuit`; for a mount, whose programs must not wait for a server that is gone.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class ApiSession:
         interrupted: Callable[[], bool] | None = None,
         allow_http: bool = False,
         verify: bool | str = True,
+        fail_fast: bool = False,
     ) -> None:
         check_origin(url, allow_http=allow_http)
         self.url = url.split("?", 1)[0].rstrip("/")
@@ -155,8 +159,10 @@ class ApiSession:
         self._verify = verify
         self._pacer = Pacer()
         self._slots = threading.BoundedSemaphore(max_requests)
-        trust_env = not is_loopback(url)
-        self._pool = SessionPool(lambda: patient_session(trust_env=trust_env))
+        self._trust_env = not is_loopback(url)
+        self._pool = SessionPool(lambda: patient_session(trust_env=self._trust_env))
+        self._fail_fast = fail_fast
+        self.circuit = Circuit(self.host, self._is_there, fail_fast=fail_fast)
         self._stats_lock = threading.Lock()  # guards _stats
         self._stats: Counter[str] = Counter()
         self._date = ""  # one assignment at a time; any thread's latest will do
@@ -170,13 +176,16 @@ class ApiSession:
         call = Call(request.deadline_s or self.deadline_s, self._interrupted, what=self.host)
         with making(call):
             try:
-                return self._repeating(request, call)
+                answer = self._repeating(request, call)
             except FirecrestException as exc:
-                if exc.filename is None and request.path is not None:
-                    exc.filename = request.path
+                seen = self.circuit.failed(exc, idempotent=request.idempotent)
+                if seen.filename is None and request.path is not None:
+                    seen.filename = request.path
                 # What it came from holds the request, and with it the token.
                 exc.__cause__ = exc.__context__ = None
-                raise
+                raise seen from None
+        self.circuit.answered()
+        return answer
 
     def patience(self, deadline_s: float | None = None) -> Call:
         """Return the limits for a wait of several requests; interrupts end it as they do those."""
@@ -193,7 +202,13 @@ class ApiSession:
 
     def drop_connections(self) -> None:
         """Close all connections, those in use as well: after a suspend they are dead."""
+        self.circuit.doubt()
         self._pool.drop()
+
+    def _is_there(self) -> bool:
+        with self._stats_lock:
+            self._stats["GET /"] += 1
+        return is_there(self.url, self.host, trust_env=self._trust_env, verify=self._verify)
 
     # -- ring 2: what is safe to repeat -------------------------------------------------------
 
@@ -208,6 +223,11 @@ class ApiSession:
                 self._pacer.back_off(exc.retry_after or 10.0)
             except FirecrestException as exc:
                 failures += 1
+                if exc.errno == errno.ECONNABORTED and request.idempotent and self._fail_fast:
+                    # The machine slept: nobody who waited through that wants to hear of it.
+                    call.begin_again()
+                    if failures == 1:
+                        continue
                 if not _repeatable(request, exc, failures):
                     raise
                 pause = _pause(exc, failures)
@@ -219,10 +239,12 @@ class ApiSession:
     # -- ring 3: pace and slots ---------------------------------------------------------------
 
     def _in_turn(self, request: Request, call: Call) -> Answer:
+        self.circuit.require(call)
         self._pacer.wait(call)
         call.acquire(self._slots)
         try:
-            return self._with_token(request, call)
+            with self.circuit.watching(call, idempotent=request.idempotent):
+                return self._with_token(request, call)
         finally:
             self._slots.release()
 
@@ -353,6 +375,8 @@ _SHORT_LIVED = frozenset({424, 502, 503, 504})
 
 def _repeatable(request: Request, exc: FirecrestException, failures: int) -> bool:
     if not request.idempotent or not exc.transient or failures > _REPEATS:
+        return False
+    if isinstance(exc, StillUnreachable):
         return False
     if exc.errno in (errno.EINTR, errno.ECONNABORTED):
         return False

@@ -11,6 +11,8 @@ from typing import Any
 
 from ..errors import FirecrestException
 from ..model import Attr, Job, Kind
+from .auth import TokenSource
+from .circuit import Circuit
 from .decode import job_of, pick
 from .faults import (
     Exists,
@@ -378,9 +380,18 @@ class TypedClient(Reader):
         if renew is not None:
             renew()
 
+    def use_credentials(self, tokens: TokenSource) -> None:
+        """Take tokens from *tokens* from now on."""
+        self._client.session.tokens = tokens
+
     def drop_connections(self) -> None:
         """Close all connections: after a suspend they are dead."""
         self._client.session.drop_connections()
+
+    @property
+    def circuit(self) -> Circuit:
+        """What is known of the way to the server."""
+        return self._client.session.circuit
 
     def stats(self) -> dict[str, int]:
         """Return the number of requests so far by endpoint."""

@@ -53,11 +53,17 @@ class Call:
         self.changes = False  # the request that is being made changes the cluster
         self._end = clock() + deadline_s
         self.interrupted = interrupted
+        self.heard = 0.0  # when the peer last took or sent a byte
+        self.renewed = False  # went on after a drop
         self._dropped = False
 
     def drop(self) -> None:
         """Make the call fail at its next slice: its connection is as good as dead."""
         self._dropped = True
+
+    def begin_again(self) -> None:
+        """Go on after a drop, on another connection."""
+        self._dropped, self.renewed = False, True
 
     def remaining(self) -> float:
         """Return the seconds that are left; may be negative."""
@@ -149,7 +155,10 @@ class PatientSocket:
             if call is not None:
                 _check(call)
             try:
-                return act()
+                done = act()
+                if call is not None:
+                    call.heard = clock()
+                return done
             except TimeoutError:
                 if patience_ends is not None and clock() >= patience_ends:
                     raise

@@ -15,10 +15,26 @@ from pathlib import Path
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
 
+from .asides import Asides
 from .cached_file import CachedFile, checksum_of
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20
+
+
+class _Promise:
+    """Room that a thread was promised; what *file* has grown by since counts as taken."""
+
+    def __init__(self, size: int, file: CachedFile | None) -> None:
+        self._size = size
+        self._file = file
+        self._had = 0 if file is None else file.disk_bytes
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes that may still be taken."""
+        grown = 0 if self._file is None else self._file.disk_bytes - self._had
+        return max(0, self._size - max(0, grown))
 
 
 class ContentCache:
@@ -27,11 +43,13 @@ class ContentCache:
     def __init__(self, cache_dir: Path, state_dir: Path, limit_bytes: int) -> None:
         self._clean_dir = cache_dir / "files"
         self._dirty_dir = state_dir / "files"
-        self._lost_dir = state_dir / "lost+found"
+        self._asides = Asides(state_dir)
         self._limit = limit_bytes
+        self._evicting = threading.Lock()  # one thread evicts, or each would count what others take
         self._lock = threading.Lock()  # guards all below
-        self._used = 0  # never less than what the copies take; counted anew when it nears the limit
-        self._promised: dict[int, int] = {}  # thread → what it asked room for and may not yet take
+        # Never less than what all that is kept takes; counted anew when it nears the limit.
+        self._used = self._asides.used_bytes()
+        self._promised: dict[int, _Promise] = {}  # thread → what it asked room for
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
         # What an earlier mount fetched can't be told from what has changed since: start anew.
         shutil.rmtree(self._clean_dir, ignore_errors=True)
@@ -55,6 +73,7 @@ class ContentCache:
         file = CachedFile(self._clean_dir, self._dirty_dir, ident, replace(attr, size=size))
         with self._lock:
             self._files[ident] = file
+            self._used += size
         return file
 
     def take_promised(self, promised: str, ident: str) -> bool:
@@ -94,13 +113,17 @@ class ContentCache:
 
     def set_aside(self, ident: str, name: str) -> Path:
         """Move the bytes of *ident* to lost+found, under a name that tells what they were."""
-        # Room for what tells two of one name apart.
-        kept = os.fsdecode(os.fsencode(name)[:200])
-        target = self._lost_dir / f"{kept}-{ident[:8]}"
-        self._lost_dir.mkdir(exist_ok=True, mode=0o700)
+        target = self._asides.place(ident, name)
         with suppress(FileNotFoundError):
             (self._dirty_dir / ident).rename(target)
+            with self._lock:
+                self._used += target.stat().st_size
         return target
+
+    def keep_discarded(self, file: CachedFile, name: str) -> Path | None:
+        """Keep the changed bytes of *file* in lost+found for some days; return where."""
+        local = self._dirty_dir / file.ident
+        return self._asides.keep(local, name, discarded=True) if local.exists() else None
 
     def left_behind(self) -> list[str]:
         """Return the idents in the state directory that belong to no copy of this process."""
@@ -120,14 +143,30 @@ class ContentCache:
             self._files.pop(file.ident, None)
         file.discard()
 
-    def make_room(self, size: int) -> None:
-        """Evict until *size* more bytes fit into the bound. ENOSPC where a disk is full."""
+    def make_room(self, size: int, file: CachedFile | None = None) -> None:
+        """Evict until *size* more bytes (of *file*) fit into the bound. ENOSPC where they can't.
+
+        The bound is on all that is kept on this machine: clean copies, changes that have not
+        landed, and lost+found. Only clean copies are evicted.
+        """
+        thread = threading.get_ident()
         with self._lock:
-            self._promised[threading.get_ident()] = size
+            before = self._promised.get(thread)
+            self._promised[thread] = _Promise(size, file)
             self._used += size
             over = self._used > self._limit
-        if over:
-            self._evict()
+        if over and self._evict() > self._limit and size > 0:
+            with self._lock:
+                self._used -= size
+                self._promised.pop(thread)
+                if before is not None:
+                    self._promised[thread] = before
+            raise os_error(
+                errno.ENOSPC,
+                None,
+                f"no room for {size} bytes more within the cache_size of {self._limit} bytes: wait "
+                "for what is to be stored, clear lost+found, or mount with a larger one",
+            )
         for directory, option in (
             (self._dirty_dir, "--state-dir"),
             (self._clean_dir, "--cache-dir"),
@@ -140,15 +179,19 @@ class ContentCache:
                     f"this machine's disk is full: make room, or give another {option}",
                 )
 
-    def _evict(self) -> None:
-        """Count anew, and drop clean copies that no one has open until the bound holds."""
-        with self._lock:
-            files = list(self._files.values())
-            promised = sum(self._promised.values())
-        used = promised + sum(file.disk_bytes for file in files)
-        for file in files:
-            if used <= self._limit:
-                break
-            used -= file.forget_bytes()
-        with self._lock:
-            self._used = used
+    def _evict(self) -> int:
+        """Count anew, drop clean copies that no one has open until the bound holds; return used."""
+        with self._evicting:
+            with self._lock:
+                files = list(self._files.values())
+                before = self._used
+                promised = sum(each.open_bytes for each in self._promised.values())
+            used = promised + sum(file.disk_bytes for file in files) + self._asides.used_bytes()
+            for file in files:
+                if used <= self._limit:
+                    break
+                used -= file.forget_bytes()
+            with self._lock:
+                # What others were promised in the meantime isn't in the count.
+                self._used = used + self._used - before
+            return used

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS entries (
     closed INTEGER NOT NULL,    -- 0: it was being written
     more TEXT NOT NULL,         -- the other fields, JSON
     boot TEXT NOT NULL,         -- when it was written: the boot of this machine
+    since REAL NOT NULL,        -- when it was first written, epoch seconds
     version INTEGER NOT NULL,   -- counts the changes of this record
     sealed INTEGER NOT NULL     -- 1: the bytes of this record survive a power loss
 );
@@ -38,7 +40,7 @@ CREATE TABLE IF NOT EXISTS leftovers (
 """
 # An update keeps the place of the record, and with it the order.
 _UPSERT = """
-INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 0)
+INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0)
 ON CONFLICT (ident) DO UPDATE SET
     system = excluded.system, kind = excluded.kind, path = excluded.path,
     origin = excluded.origin, closed = excluded.closed, more = excluded.more,
@@ -77,6 +79,7 @@ class Record:
     attempted: str = ""
     moving: tuple[str, int, int] | None = None
     inherits: bool = False
+    since: float = field(default=0.0, compare=False)  # when it was first written, epoch seconds
 
     @property
     def where(self) -> str:
@@ -132,7 +135,7 @@ class Journal:
     def found(self) -> list[Found]:
         """Return all records, and whether the bytes that belong to them can be trusted."""
         rows = self._database.execute("SELECT * FROM entries ORDER BY rowid")
-        return [Found(_record(row), row[7] == self._boot_id or bool(row[9])) for row in rows]
+        return [Found(_record(row), row[7] == self._boot_id or bool(row[10])) for row in rows]
 
     # -- sealing -------------------------------------------------------------------------------
 
@@ -205,6 +208,7 @@ def _row(record: Record, boot_id: str) -> tuple[Any, ...]:
         int(record.closed),
         json.dumps(more),
         boot_id,
+        time.time(),
     )
 
 
@@ -221,6 +225,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         base=_attr(more.pop("base", None)),
         sent=tuple((size, digest) for size, digest in more.pop("sent")),
         moving=None if moving is None else (moving[0], moving[1], moving[2]),
+        since=row[8],
         **more,
     )
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from firecrestfs.model import Attr, DirEntry
 
@@ -95,7 +95,8 @@ class _ByAge(dict[str, T]):
 class MetadataCache:
     """Listings, attributes and absences with their ages. Every method is thread-safe (a leaf lock).
 
-    `ttl` and `negative_ttl` are seconds. A fill (`put_*`) brings the `mark` taken before its
+    `ttl` and `negative_ttl` are seconds. What is older is kept, for times when nobody can be asked:
+    `last_known`, `last_listing`. A fill (`put_*`) brings the `mark` taken before its
     request was sent and is dropped where the path has changed here in the meantime.
     """
 
@@ -109,6 +110,7 @@ class MetadataCache:
     _singles: _ByAge[_Single] = field(default_factory=lambda: _ByAge(_MAX_SINGLES))
     _changes: _ByAge[int] = field(default_factory=lambda: _ByAge(_MAX_SINGLES))
     _counter: int = 0
+    _expired: float = float("-inf")  # what was learnt before is no longer believed
     _floor: int = 0  # marks below it are refused: an invalidation touched everything
 
     # -- looking up ----------------------------------------------------------------------------
@@ -120,7 +122,7 @@ class MetadataCache:
         """
         with self._lock:
             found = self._listings.get(directory)
-            if found is None or self.clock() - found.learnt > self.ttl:
+            if found is None or self._age(found.learnt) > self.ttl:
                 return None
             self._listings.put(directory, found)
             return found.entries
@@ -150,20 +152,29 @@ class MetadataCache:
             attr, learnt = single.attr, single.learnt
         else:
             return None
-        age = self.clock() - learnt
+        age = self._age(learnt)
         if attr is None:
             return False if age <= self.negative_ttl else None
         return attr if age <= self.ttl else None
 
     def last_known(self, path: str) -> Attr | None:
         """Return the newest attributes of *path* however old they are, or None."""
+        return self.last_lookup(path) or None
+
+    def last_lookup(self, path: str) -> Attr | Literal[False] | None:
+        """Return what `lookup` would, however old it is: False where *path* was absent then."""
         directory, name = split(path)
         with self._lock:
             single = self._singles.get(path)
             listing = self._listings.get(directory)
             if listing is not None and (single is None or listing.learnt >= single.learnt):
-                return listing.entries.get(name)
-            return single.attr if single else None
+                return listing.entries.get(name, False)
+            return None if single is None else single.attr or False
+
+    def expire(self) -> None:
+        """Believe nothing any more that was learnt before now."""
+        with self._lock:
+            self._expired = self.clock()
 
     # -- filling -------------------------------------------------------------------------------
 
@@ -231,6 +242,9 @@ class MetadataCache:
             self._listings.drop(split(path)[0])
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _age(self, learnt: float) -> float:
+        return float("inf") if learnt <= self._expired else self.clock() - learnt
 
     def _put_listing_locked(
         self, directory: str, table: dict[str, Attr], learnt: float | None = None

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import socket
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -32,7 +33,7 @@ from firecrestfs.model import (
 )
 
 from . import direct
-from .bundle import Bundler
+from .bundle import OUR_PREFIX, Bundler
 from .packing import FILE_MODE, Packer, member_of
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,12 @@ class TransferEngine:
         bundler: Bundler,
         features: Features,
         conflict: str = "copy",
+        atomic: bool = False,
     ) -> None:
-        """*conflict*: what becomes of a store over somebody else's change; see `Config`."""
+        """*conflict*: what becomes of a store over somebody else's change. *atomic*: files of ours
+        are replaced by a rename, never written into. See `Config`.
+        """
+        self._atomic = atomic
         self._features = features
         self._conflict = conflict
         self._client = client
@@ -135,8 +140,8 @@ class TransferEngine:
             item, now = replace(item, base=None), None
         item = _with_inherited_mode(item, now)
         standing = self._standing(item, now)
-        if standing is _Standing.CHANGED:
-            raise self._store_beside(item)
+        if standing is _Standing.CHANGED and self._conflict != "ours":
+            raise self._conflicting(item)
         if standing is not _Standing.LANDED:
             self._send(item, now)
         return self._prove(item)
@@ -181,13 +186,28 @@ class TransferEngine:
         if self._needs_tar(item) if now is None else self._may_replace(item, now):
             self._bundler.place([member_of(item, directory)], directory, directory)
             return
-        if not item.data:
+        if self._atomic and now is not None and self._is_plain(item, now):
+            self._replace(item, now)
+        elif not item.data:
             self._client.empty(self._system.name, item.path)
         else:
             self._client.upload(self._system.name, directory, name, item.data)
         mode = FILE_MODE if now is None else now.mode
         if item.mode is not None and _mode_to_set(item, mode):
             self._client.chmod(self._system.name, item.path, item.mode)
+
+    def _replace(self, item: StoreItem, now: Attr) -> None:
+        """Upload *item* under a hidden name and rename that over *now*."""
+        directory, _ = _split(item.path)
+        name = f"{OUR_PREFIX}{uuid.uuid4().hex}"
+        beside, system = f"{directory.rstrip('/')}/{name}", self._system.name
+        self._client.upload(system, directory, name, item.data)
+        mode = now.mode if item.mode is None else item.mode
+        source = self.chmod(beside, mode)
+        if self._features.rename:
+            self._client.rename(system, beside, item.path, source=source)
+        else:
+            self._bundler.rename(beside, item.path, source, now)
 
     def _prove(self, item: StoreItem) -> Attr:
         attr = self._client.stat(self._system.name, item.path)
@@ -221,6 +241,10 @@ class TransferEngine:
         empty = not item.data and not self._features.empty_upload
         if not empty and item.mtime_ns is None and not _is_odd(item.path):
             return False
+        return self._is_plain(item, now)
+
+    def _is_plain(self, item: StoreItem, now: Attr) -> bool:
+        """Tell whether *now* is a file of ours that nothing but its name speaks of."""
         return (
             now.kind is Kind.FILE
             and now.uid == self._user.uid
@@ -259,6 +283,18 @@ class TransferEngine:
             if entry.name == name:
                 return entry.attr.fingerprint == known.fingerprint
         return False
+
+    def _conflicting(self, item: StoreItem) -> OSError:
+        """Return the error for a store over somebody else's change, ours stored beside by then."""
+        if self._conflict == "copy":
+            return self._store_beside(item)
+        if self._conflict == "theirs":
+            return ConflictError(item.path, "", None)
+        text = (
+            "changed on the cluster since it was read here; your version is kept on this machine "
+            "(--conflict=fail)"
+        )
+        return os_error(errno.ESTALE, item.path, text)
 
     def _store_beside(self, item: StoreItem) -> ConflictError:
         """Store *item* under a name of its own and return the error that tells so."""

@@ -71,6 +71,9 @@ class Mover:
         whose outcome isn't known; *begin* is called before the first change. Raises ENOENT where
         *old* is no more, EEXIST where something else has the name, `OneFileError`.
         """
+        if begun is not None and begun[0] != new:
+            # It was on its way to another name.
+            old = self.find(old, begun)
         source = self._stat_or_none(old)
         target = self._stat_or_none(new)
         if begun is not None and begun[0] == new and _is(target, begun):

@@ -25,6 +25,7 @@ from .namespace import directory_attr
 
 #: What a file of unknown length claims to hold, so that tools which look at sizes read it.
 _ANY_SIZE = 4096
+_LOST = "/lost+found"
 
 
 class ErrorLog:
@@ -71,7 +72,10 @@ class _CommandHandle(OpenFile):
 
 
 class ControlFilesystem(Filesystem):
-    """Files made on reading (`reads`) and files that carry out what is written (`commands`)."""
+    """Files made on reading (`reads`) and files that carry out what is written (`commands`).
+
+    *lost* is what `lost+found/` shows.
+    """
 
     def __init__(
         self,
@@ -79,7 +83,9 @@ class ControlFilesystem(Filesystem):
         commands: Mapping[str, Callable[[str], str]],
         uid: int,
         gid: int,
+        lost: Filesystem | None = None,
     ) -> None:
+        self._lost = lost
         self._reads = dict(reads)
         self._commands = dict(commands)
         self._directory = directory_attr(uid, gid, mode=0o700)
@@ -88,6 +94,8 @@ class ControlFilesystem(Filesystem):
         """Return the attributes of the directory or one of its files."""
         if path == "/":
             return self._directory
+        if self._lost is not None and _is_lost(path):
+            return self._lost.getattr(_within(path))
         name = path[1:]
         if name in self._reads:
             return self._file_attr(0o400)
@@ -97,12 +105,23 @@ class ControlFilesystem(Filesystem):
 
     def readdir(self, path: str) -> Sequence[DirEntry]:
         """Return all control files."""
-        return [
-            DirEntry(name, self.getattr(f"/{name}")) for name in (*self._reads, *self._commands)
-        ]
+        if self._lost is not None and _is_lost(path):
+            return self._lost.readdir(_within(path))
+        if path != "/":
+            raise os_error(errno.ENOTDIR, path)
+        names = [*self._reads, *self._commands, *([_LOST[1:]] if self._lost else [])]
+        return [DirEntry(name, self.getattr(f"/{name}")) for name in names]
+
+    def readlink(self, path: str) -> str:
+        """Return the text of a link in lost+found."""
+        if self._lost is not None and _is_lost(path):
+            return self._lost.readlink(_within(path))
+        return super().readlink(path)
 
     def open(self, path: str, flags: int) -> OpenFile:
         """Open a control file: what is read is as it was now."""
+        if self._lost is not None and _is_lost(path):
+            return self._lost.open(_within(path), flags)
         name = path[1:]
         if name in self._reads:
             if flags & os.O_ACCMODE != os.O_RDONLY:
@@ -119,6 +138,14 @@ class ControlFilesystem(Filesystem):
 
     def _file_attr(self, mode: int) -> Attr:
         return replace(self._directory, kind=Kind.FILE, mode=mode, size=_ANY_SIZE, nlink=1)
+
+
+def _is_lost(path: str) -> bool:
+    return path == _LOST or path.startswith(f"{_LOST}/")
+
+
+def _within(path: str) -> str:
+    return path[len(_LOST) :] or "/"
 
 
 def as_json(value: Any) -> str:

@@ -41,8 +41,16 @@ def never_interrupted() -> bool:
     return False
 
 
+def never_given_up() -> OSError | None:
+    """Return no reason to stop waiting."""
+    return None
+
+
 class Flights:
-    """Runs calls on a pool of threads; joins equal ones. Thread-safe (a leaf lock)."""
+    """Runs calls on a pool of threads; joins equal ones. Thread-safe (a leaf lock).
+
+    *given_up* returns, now and then, why an answer is no longer waited for, or None.
+    """
 
     def __init__(
         self,
@@ -51,8 +59,10 @@ class Flights:
         deadline_s: float = 60.0,
         interrupted: Callable[[], bool] = never_interrupted,
         end_of_patience: Callable[[float], float] = from_now,
+        given_up: Callable[[], OSError | None] = never_given_up,
     ) -> None:
         """*end_of_patience* tells when an operation that may wait so many seconds gives up."""
+        self._given_up = given_up
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="call")
         self._carriers = ThreadPoolExecutor(carriers, thread_name_prefix="bytes")
         self._deadline_s = deadline_s
@@ -74,8 +84,8 @@ class Flights:
         """Return what *call* returns, or raise what it raises.
 
         With a *key*, callers of an equal key share one call. *carries*: it carries files' bytes.
-        Raises EINTR when the waiting process was interrupted and ETIMEDOUT after the deadline;
-        the call itself goes on in both cases.
+        Raises EINTR when the waiting process was interrupted, why the wait was given up, and
+        ETIMEDOUT after the deadline; the call itself goes on in all these cases.
         """
         end = self._end_of_patience(self._deadline_s)
         if boottime() > end:
@@ -144,6 +154,9 @@ class Flights:
                 break
             if interruptible and self._interrupted():
                 raise os_error(errno.EINTR)
+            reason = self._given_up() if interruptible else None
+            if reason is not None:
+                raise reason
             if boottime() > end:
                 self._silent = True
                 raise self._timed_out()

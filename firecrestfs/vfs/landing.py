@@ -6,12 +6,8 @@ a removal, a rename, a mode. What holds bytes is parked instead.
 
 from __future__ import annotations
 
-import errno
 import logging
-import socket
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 
 from firecrestfs.cache.cached_file import Snapshot
@@ -21,19 +17,15 @@ from firecrestfs.errors import ConflictError, is_transient
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind, StoreItem
 from firecrestfs.transfer.engine import TransferEngine, digest_of
-from firecrestfs.transfer.moving import Mover, OneFileError
 from firecrestfs.transfer.removing import Remover, Unlinked
 
-from .entry import Change, Entry, Moving, Sent
-from .identity import Identity
+from .entry import Change, Entry, Sent
+from .moves import WAITS, Moves, Outcome
+from .notes import Notes
 from .overlay import Overlay
 from .tree import RemoteTree
 
 log = logging.getLogger(__name__)
-
-Outcome = dict[str, OSError | None]
-#: Refusals after which what could not be removed or renamed may go later.
-_WAITS = frozenset({errno.EDQUOT, errno.ENOSPC, errno.EROFS})
 
 
 class Landing:
@@ -42,23 +34,20 @@ class Landing:
     def __init__(
         self,
         tree: RemoteTree,
-        identity: Identity,
         overlay: Overlay,
         content: ContentCache,
         engine: TransferEngine,
-        mover: Mover,
         remover: Remover,
-        report: Callable[[str, str], None],
+        moves: Moves,
+        notes: Notes,
     ) -> None:
         self._tree = tree
-        self._identity = identity
         self._overlay = overlay
         self._content = content
         self._engine = engine
-        self._mover = mover
         self._remover = remover
-        self.report = report  # tells the user of a path and what is wrong with it
-        self.write_down: Callable[..., None] = lambda *entries: None  # into the journal
+        self._moves = moves
+        self._notes = notes
 
     def run(self, entries: Sequence[Entry]) -> Outcome:
         """Carry out the next change of each of *entries*; tell what became of it.
@@ -70,7 +59,7 @@ class Landing:
         try:
             for change, run in (
                 (Change.REMOVE, self._remove),
-                (Change.MOVE, self._move),
+                (Change.MOVE, self._moves.run),
                 (Change.MAKE, self._put),
                 (Change.SET, self._set),
             ):
@@ -105,8 +94,7 @@ class Landing:
     def _remove(self, entries: Sequence[Entry]) -> Outcome:
         """Remove what was unlinked, and nothing that has changed since."""
         for entry in entries:
-            if entry.moving is not None:
-                self._find(entry, entry.moving)
+            self._moves.find(entry)
         wanted = {
             entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent)
             for entry in entries
@@ -119,142 +107,15 @@ class Landing:
 
     def _removed(self, entry: Entry, failure: OSError | None) -> OSError | None:
         where = entry.where
-        if failure is not None and (is_transient(failure) or failure.errno in _WAITS):
+        if failure is not None and (is_transient(failure) or failure.errno in WAITS):
             return failure
-        self._drop(entry)
+        self._notes.drop(entry)
         if failure is None:
             self._tree.changed(where, None)
         else:
             # It is shown again.
             self._tree.refresh(where)
-            self.report(where, f"not removed: {failure.strerror}")
-        return None
-
-    def _drop(self, entry: Entry) -> None:
-        self._overlay.forget(entry)
-        self.write_down(entry)
-        if entry.file is not None and not entry.file.opens:
-            self._content.drop(entry.file)
-
-    # -- renaming ------------------------------------------------------------------------------
-
-    def _move(self, entries: Sequence[Entry]) -> Outcome:
-        outcome: Outcome = {}
-        for entry in entries:
-            try:
-                outcome[entry.ident] = self._move_one(entry)
-            except OSError as exc:
-                outcome[entry.ident] = self._move_failed(entry, exc)
-        return outcome
-
-    def _move_one(self, entry: Entry) -> OSError | None:
-        old, target = entry.origin, self._overlay.target(entry)
-        if target is None or target == old:
-            return None
-        there = self._overlay.by_origin(target)
-        replacing = entry.replacing if there is entry.replacing else None
-        if there is not None and replacing is None:
-            # Two that take each other's names: one steps aside first.
-            target, expected = self._mover.aside(target), None
-        else:
-            expected = replacing.base if replacing is not None else None
-
-        def begin(source: Attr) -> None:
-            entry.moving = Moving(target, source.dev, source.ino)
-            self.write_down(entry)
-
-        try:
-            after = self._mover.move(old, target, entry.kind, expected, entry.moving, begin)
-        except OneFileError:
-            self._leave_both(entry, target)
-        except FileExistsError:
-            self._move_beside(entry)
-        except FileNotFoundError:
-            self._vanished(entry)
-        else:
-            self._moved(entry, old, target, after)
-        return None
-
-    def _moved(self, entry: Entry, old: str, target: str, after: Attr) -> None:
-        entry.moving = None
-        self._overlay.release(entry)
-        self._take_target(entry, target)
-        moved = self._overlay.settle(entry, target)
-        self._identity.move_inode(old, target, tree=entry.kind is Kind.DIRECTORY)
-        self._tree.changed(old, None)
-        if entry.kind is Kind.DIRECTORY:
-            self._tree.refresh(target)
-        if entry.kind is Kind.SYMLINK:
-            self._tree.forget(target)
-        else:
-            self._tree.changed(target, after)
-        if entry.file is not None:
-            entry.file.adopt(self._tree.localised(target, after))
-        else:
-            entry.landed(self._tree.localised(target, after))
-        self.write_down(*moved)
-        self._tidy(entry)
-
-    def _take_target(self, entry: Entry, target: str) -> None:
-        """Forget the unlinked file that *entry* has replaced at *target*."""
-        there = self._overlay.by_origin(target)
-        if there is not None and there is not entry and not there.path:
-            self._drop(there)
-
-    def _find(self, entry: Entry, moving: Moving) -> None:
-        """Find out where a file is that was unlinked while it was being renamed."""
-        with suppress(OSError):
-            where = self._mover.find(entry.origin, moving)
-            if where != entry.origin:
-                self._take_target(entry, where)
-                self._overlay.settle(entry, where)
-            entry.moving = None
-
-    def _move_beside(self, entry: Entry) -> None:
-        """Something that was not known here has the name: ours gets another, both survive."""
-        name = _conflict_name(entry.path)
-        self.report(
-            entry.path, f"the name is taken on the cluster; yours is kept as {split(name)[1]}"
-        )
-        self._tree.forget(entry.path)
-        self.write_down(*self._overlay.move(entry, name))
-
-    def _leave_both(self, entry: Entry, target: str) -> None:
-        """Both names are one file on the cluster: both stay, and are shown again."""
-        replaced, origin = self._overlay.release(entry), entry.origin
-        for each in (entry, replaced):
-            if each is not None:
-                self._drop(each)
-        self._tree.forget(origin)
-        self._tree.forget(target)
-
-    def _vanished(self, entry: Entry) -> None:
-        """What was renamed here is no more on the cluster: only bytes that are here remain."""
-        path = entry.path
-        if entry.content_differs and entry.file is not None:
-            self._overlay.settle(entry, "")
-            entry.file.rebase(None, entry.file.attr.inode)
-        else:
-            self._tree.refresh(entry.origin)
-            self._drop(entry)
-            self.report(path, "it was renamed here, but is no more on the cluster")
-
-    def _move_failed(self, entry: Entry, exc: OSError) -> OSError | None:
-        if is_transient(exc) or exc.errno in _WAITS or entry.content_differs:
-            return exc
-        path, origin = entry.path, entry.origin
-        entry.moving = None
-        if self._overlay.entry(origin) is not None:
-            return exc
-        # Shown under its old name again; what it was renamed over is there as well.
-        replaced = self._overlay.release(entry)
-        moved = self._overlay.move(entry, origin)
-        if replaced is not None:
-            self._drop(replaced)
-        self._tree.forget(path)
-        self.write_down(*moved)
-        self._tidy(entry)
-        self.report(path, f"not renamed: {exc.strerror}; it has its old name again: {origin}")
+            self._notes.report(where, f"not removed: {failure.strerror}")
         return None
 
     # -- making and storing --------------------------------------------------------------------
@@ -272,7 +133,7 @@ class Landing:
             if item is not None:
                 items.append(item)
                 begun.append((entry, snapshot))
-        self.write_down(*(entry for entry, _ in begun))
+        self._notes.write_down(*(entry for entry, _ in begun))
         reach("store.begun")
         results = self._engine.store(items)
         for item, (entry, snapshot) in zip(items, begun, strict=True):
@@ -321,14 +182,17 @@ class Landing:
         self, entry: Entry, item: StoreItem, snapshot: Snapshot | None, result: Attr | OSError
     ) -> OSError | None:
         path = item.path
+        if isinstance(result, ConflictError) and result.attr is None:
+            self._yielded(entry, result)
+            return None
         if isinstance(result, ConflictError):
-            self.report(path, str(result.strerror))
+            self._notes.report(path, str(result.strerror))
             self._tree.forget(path)
             if entry.path:
                 # The copy is the conflict copy from now on: who still writes it writes that.
                 shown = join(split(entry.path)[0], split(result.landed_as)[1])
                 self._overlay.move(entry, shown)
-            path, result = result.landed_as, result.attr
+            path, result = result.landed_as, result.attr or result
         if isinstance(result, OSError):
             if entry.file is not None:
                 entry.file.store_failed()
@@ -351,18 +215,28 @@ class Landing:
         elif snapshot is not None:
             reach("store.proven")
             entry.file.stored(snapshot, self._tree.localised(path, result))
-        self._tidy(entry)
+        self._notes.tidy(entry)
         return None
+
+    def _yielded(self, entry: Entry, conflict: ConflictError) -> None:
+        """Show theirs again; ours goes to lost+found."""
+        kept = None
+        if entry.file is not None:
+            entry.file.store_failed()
+            kept = self._content.keep_discarded(entry.file, split(entry.where)[1])
+        self._notes.report(entry.where, f"{conflict.strerror}; yours is kept as {kept}")
+        self._tree.forget(entry.where)
+        self._notes.drop(entry)
 
     def _not_made(self, entry: Entry, exc: OSError) -> OSError | None:
         """A directory or link was refused: show it no more, unless something waits for it."""
         needed = any(each is not entry for each in self._overlay.below(entry.path))
-        if is_transient(exc) or exc.errno in _WAITS or needed or not entry.path:
+        if is_transient(exc) or exc.errno in WAITS or needed or not entry.path:
             return exc
         path = entry.path
-        self._drop(entry)
+        self._notes.drop(entry)
         self._tree.forget(path)
-        self.report(path, f"not made: {exc.strerror}")
+        self._notes.report(path, f"not made: {exc.strerror}")
         return None
 
     # -- modes ---------------------------------------------------------------------------------
@@ -384,7 +258,7 @@ class Landing:
                 entry.wanted_mode = None if entry.wanted_mode == mode else entry.wanted_mode
                 entry.landed(self._tree.localised(entry.origin, after))
             self._tree.changed(entry.origin, after)
-            self._tidy(entry)
+            self._notes.tidy(entry)
             outcome[entry.ident] = None
         return outcome
 
@@ -396,15 +270,5 @@ class Landing:
         elif entry.remote is not None:
             entry.wanted_mode = None
             entry.landed(entry.remote)
-        self.report(entry.path, f"its mode was not changed: {exc.strerror}")
+        self._notes.report(entry.path, f"its mode was not changed: {exc.strerror}")
         return None
-
-    def _tidy(self, entry: Entry) -> None:
-        """Forget what needs no remembering: a directory that is as the cluster has it."""
-        plain = entry.kind is Kind.DIRECTORY and not entry.times_given
-        if plain and not self._overlay.differs(entry):
-            self._overlay.forget(entry)
-
-
-def _conflict_name(path: str) -> str:
-    return f"{path}.conflict-{socket.gethostname()}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -108,7 +108,11 @@ class RemoteNames:
 
     def _adopter_of(self, entry: Entry) -> Entry | None:
         """Return the new file that is shown where the cluster still has *entry*."""
-        if not entry.origin or entry.busy or entry.kind not in (Kind.FILE, Kind.SYMLINK):
+        if (
+            not (entry.origin or entry.attempted)
+            or entry.busy
+            or entry.kind not in (Kind.FILE, Kind.SYMLINK)
+        ):
             return None
         shown = self._overlay.shown_at_origin(entry)
         if shown is None or shown is entry or shown.origin or shown.busy or shown.file is None:
@@ -117,11 +121,15 @@ class RemoteNames:
 
     def _adopt(self, new: Entry, old: Entry) -> None:
         """Let the new file *new* be stored over *old*, which isn't shown any more."""
-        base, origin = old.base, old.origin
+        base, origin, attempted = old.base, old.origin, old.attempted
         self._overlay.settle(old, "")
         old.attempted = ""
-        self._overlay.settle(new, origin)
         new.sent += old.sent
+        if not origin:
+            # Never proven to be there: as new as before, but what is found may be ours.
+            new.attempted = attempted
+            return
+        self._overlay.settle(new, origin)
         assert new.file is not None
         new.file.rebase(base, new.file.attr.inode)
 

@@ -50,6 +50,7 @@ class Overlay(Places):
                 self._show_locked(entry, entry.path)
             if entry.origin:
                 self._settle_locked(entry, entry.origin)
+            self._note_attempt_locked(entry)
 
     def add_or_get(self, path: str, make: Callable[[], Entry]) -> Entry:
         """Return the entry at *path*, made by *make* where there is none."""
@@ -67,6 +68,8 @@ class Overlay(Places):
             self._leave_locked(entry)
             self._idents.pop(entry.ident, None)
             self._odd.discard(entry.ident)
+            if self._attempts.get(entry.attempted) is entry:
+                del self._attempts[entry.attempted]
             self.release(entry)
             if entry.replaced_by is not None:
                 self.release(entry.replaced_by)
@@ -79,6 +82,7 @@ class Overlay(Places):
             self._hide_locked(entry)
             entry.path = ""
             self._note_locked(entry)
+            self._note_attempt_locked(entry)
 
     def move(self, entry: Entry, new: str) -> list[Entry]:
         """Show *entry*, with all below it, at *new*; return the entries that moved."""
@@ -100,6 +104,8 @@ class Overlay(Places):
         """
         with self.lock:
             old = entry.origin
+            if self._attempts.get(entry.attempted) is entry:
+                del self._attempts[entry.attempted]
             moved = [entry]
             if old and origin and entry.kind is Kind.DIRECTORY:
                 moved = [each for each in self._origins.values() if is_below(each.origin, old)]
@@ -166,14 +172,15 @@ class Overlay(Places):
     def shown_at_origin(self, entry: Entry) -> Entry | None:
         """Return what is shown where the cluster would have it at the origin of *entry*."""
         with self.lock:
-            found = self._shown.get(self._place_locked(entry.origin))
-            return found if found is None or self._target_locked(found) == entry.origin else None
+            origin = entry.origin or entry.attempted
+            found = self._shown.get(self._place_locked(origin))
+            return found if found is None or self._target_locked(found) == origin else None
 
     def unlinked_at(self, entry: Entry) -> Entry | None:
         """Return what was unlinked here, and is still where the cluster shall have *entry*."""
         with self.lock:
             target = self._target_locked(entry)
-            there = self._origins.get(target) if target is not None else None
+            there = self._origins.get(target or "") or self._attempts.get(target or "")
             return there if there is not None and there is not entry and not there.path else None
 
     def replace(self, entry: Entry, there: Entry) -> None:
@@ -265,7 +272,7 @@ class Overlay(Places):
                 if each is not entry and each.busy and self._touches(each, entry):
                     yield each
         target = self._target_locked(entry)
-        there = self._origins.get(target) if target is not None else None
+        there = self._origins.get(target or "") or self._attempts.get(target or "")
         if there is None or there is entry or there is entry.replacing:
             return
         if not self._is_cycle_locked(entry, there):
@@ -302,3 +309,7 @@ class Overlay(Places):
             (each.path and is_below(each.path, directory.path))
             or (each.origin and directory.origin and is_below(each.origin, directory.origin))
         )
+
+    def _note_attempt_locked(self, entry: Entry) -> None:
+        if entry.attempted and not entry.path and not entry.origin:
+            self._attempts[entry.attempted] = entry

@@ -26,6 +26,7 @@ from .handles import CachedHandle
 from .names import RemoteNames
 from .recovery import Recovery
 from .view import RemoteParts, RemoteView
+from .waiting import Waiting
 
 
 class RemoteFilesystem(Filesystem):
@@ -43,6 +44,7 @@ class RemoteFilesystem(Filesystem):
         self._overlay = parts.overlay
         self._content = parts.content
         self.stores = parts.stores
+        self.waiting = Waiting(parts.overlay, parts.content, parts.stores)
         self.system = parts.tree.system
 
     # -- looking -------------------------------------------------------------------------------
@@ -65,15 +67,19 @@ class RemoteFilesystem(Filesystem):
         if mask and attr.kind is not Kind.SYMLINK:
             self._identity.require(path, attr, mask)
 
-    def followed(self, path: str) -> str:
-        """Return *path*, as a user names it, with the links in it followed."""
-        return self._view.followed(path, ask=True)
+    def followed(self, path: str, *, ask: bool = True) -> str:
+        """Return *path*, as a user names it, with the links in it followed (*ask*: all of them)."""
+        return self._view.followed(path, ask=ask)
 
     def refresh(self, path: str) -> None:
         """Forget what is believed at and below *path*; own changes stay."""
         where = self._view.followed(path)
         self._tree.refresh(path)
         self._tree.refresh(where)
+
+    def expire(self) -> None:
+        """Ask the cluster anew for whatever is looked at next."""
+        self._tree.expire()
 
     def sweep(self) -> None:
         """Remove archives of ours that could not be removed before."""
@@ -161,7 +167,7 @@ class RemoteFilesystem(Filesystem):
             self.stores.changing,
             self.stores.closed,
             self._released,
-            self._synced,
+            self.stores.synced,
             self._grown,
         )
         entry = self._overlay.of_file(file)
@@ -204,19 +210,12 @@ class RemoteFilesystem(Filesystem):
             path = entry.path if entry is not None else None
             raise os_error(errno.EFBIG, path, direct.over_limit(size, limit, "store"))
         if size > file.attr.size:
-            self._content.make_room(size - file.attr.size)
+            self._content.make_room(size - file.attr.size, file)
 
     def _released(self, file: CachedFile, wrote: bool) -> None:
         entry = self._overlay.of_file(file)
         if entry is not None and wrote:
             self.stores.changed(entry)
-
-    def _synced(self, file: CachedFile) -> None:
-        self.stores.seal()
-        entry = self._overlay.of_file(file)
-        failure = self.stores.failure(entry) if entry is not None else None
-        if failure is not None:
-            raise failure
 
     # -- names ---------------------------------------------------------------------------------
 

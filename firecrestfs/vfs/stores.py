@@ -25,6 +25,7 @@ from firecrestfs.transfer.writeback import NO_ROOM, Pending, WriteBack
 from .entry import Change, Entry
 from .flights import Flights
 from .landing import Landing
+from .notes import Notes
 from .overlay import Overlay
 from .tree import RemoteTree
 
@@ -46,10 +47,20 @@ class Stores:
         engine: TransferEngine,
         flights: Flights,
         landing: Landing,
+        notes: Notes,
         delay_s: float,
         seal: Callable[[], None] = lambda: None,
+        *,
+        write_through: bool = False,
+        remote_fsync: bool = False,
     ) -> None:
-        """*seal* returns when everything written down so far survives a power loss."""
+        """*seal* returns when everything written down so far survives a power loss.
+
+        *write_through*: every close waits until the cluster has the file; *remote_fsync*: every
+        fsync does.
+        """
+        self._write_through = write_through
+        self._remote_fsync = remote_fsync
         self.seal = seal
         self._tree = tree
         self._overlay = overlay
@@ -58,8 +69,8 @@ class Stores:
         self._engine = engine
         self._flights = flights
         self._landing = landing
-        self.report = landing.report
-        landing.write_down = self.note
+        self.report = notes.report
+        notes.write_down = self.note
         self._queue = WriteBack(
             self._store,
             self._group_of,
@@ -156,6 +167,20 @@ class Stores:
             entry.closed = True
             self.note(entry)
             file.drop_promised()
+            if self._write_through:
+                self.store_now(entry)
+
+    def synced(self, file: CachedFile) -> None:
+        """Make what was written down durable. Raises why the last store failed, if it did."""
+        self.seal()
+        entry = self._overlay.of_file(file)
+        if entry is None:
+            return
+        if self._remote_fsync and self._overlay.differs(entry):
+            self.store_now(entry)
+        failure = self.failure(entry)
+        if failure is not None:
+            raise failure
 
     def _record_of(self, entry: Entry) -> Record:
         file = entry.file
@@ -353,7 +378,7 @@ class Stores:
     def _parked(self, ident: str, exc: OSError) -> None:
         self.report(
             _where(self._overlay.by_ident(ident)),
-            f"not stored: {exc.strerror}; the bytes are kept here, `firecrestfs sync` retries",
+            f"not stored: {exc.strerror}; kept here: `firecrestfs retry`, `discard` or `export` it",
         )
 
 

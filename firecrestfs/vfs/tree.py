@@ -1,7 +1,8 @@
 """RemoteTree: what one system's files are, as far as listings and lookups tell.
 
 Answers come from the cache; what isn't there costs one listing of the parent, which then answers
-for all siblings. Directories above the file systems that a system offers are synthetic.
+for all siblings. Where nobody can be asked, the newest that was ever heard stands; what was never
+heard of stays unknown. Directories above the file systems that a system offers are synthetic.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.metadata import MetadataCache, boottime, is_below, join, split
-from firecrestfs.errors import is_transient, os_error
+from firecrestfs.errors import is_transient, os_error, tells_nothing
 from firecrestfs.model import Attr, DirEntry, Features, Kind, Source, System
 
 from . import guard, links
@@ -90,15 +91,30 @@ class RemoteTree:
         if found is False:
             guard.refuse_too_long(path)
             raise os_error(errno.ENOENT, path)
-        return self._look_up(path)
+        try:
+            return self._look_up(path)
+        except OSError as exc:
+            return self._as_it_was(path, exc)
+
+    def _as_it_was(self, path: str, exc: OSError) -> Attr:
+        """Return the newest that is known of *path*; *exc* is why it can't be had anew."""
+        found = self._metadata.last_lookup(path) if tells_nothing(exc) else None
+        if found is None:
+            raise exc
+        if found is False:
+            raise os_error(errno.ENOENT, path)
+        return found
 
     def last_known(self, path: str) -> Attr | None:
         """Return the newest that was heard of *path*, however old; never asks."""
         return self._metadata.last_known(path)
 
     def look_again(self, path: str) -> Attr:
-        """Return the attributes of *path* as the cluster has them now."""
-        return self._flights.run(lambda: self.fetch_attr(path), ("stat", path))
+        """Return the attributes of *path* as the cluster has them now, if it can be asked."""
+        try:
+            return self._flights.run(lambda: self.fetch_attr(path), ("stat", path))
+        except OSError as exc:
+            return self._as_it_was(path, exc)
 
     def listing(self, directory: str) -> Mapping[str, Attr]:
         """Return the entries of *directory*, from the cache or by one request."""
@@ -109,13 +125,22 @@ class RemoteTree:
             }
         self._walks.read(directory)
         entries = self._metadata.listing(directory)
-        if entries is None:
-            top = self._walks.listed(directory, self._metadata.listing(split(directory)[0]))
-            if top is not None and not self._is_outer(top) and self._fetch_tree(top):
-                entries = self._metadata.listing(directory)
-        if entries is None:
-            entries = self._flights.run(lambda: self.fetch_listing(directory), ("ls", directory))
-        return entries
+        try:
+            return self._listed(directory) if entries is None else entries
+        except OSError as exc:
+            entries = self._metadata.last_listing(directory) if tells_nothing(exc) else None
+            if entries is None:
+                raise
+            return entries
+
+    def _listed(self, directory: str) -> Mapping[str, Attr]:
+        """Return the entries of *directory* by one request, which may list its neighbours too."""
+        top = self._walks.listed(directory, self._metadata.listing(split(directory)[0]))
+        if top is not None and not self._is_outer(top) and self._fetch_tree(top):
+            entries = self._metadata.listing(directory)
+            if entries is not None:
+                return entries
+        return self._flights.run(lambda: self.fetch_listing(directory), ("ls", directory))
 
     def _is_outer(self, path: str) -> bool:
         """Tell whether *path* holds more than a user's own: never to be listed as a whole."""
@@ -126,7 +151,7 @@ class RemoteTree:
         try:
             return self._flights.run(lambda: self._fetch_recursive(top), ("tree", top))
         except OSError as exc:
-            if exc.errno == errno.EINTR:
+            if exc.errno == errno.EINTR or tells_nothing(exc):
                 raise
             log.info("%s can't be listed as a whole: %s", top, exc)
             self._walks.refused(top)
@@ -196,6 +221,12 @@ class RemoteTree:
         """Forget what is known of *path* itself."""
         self._metadata.invalidate(path)
 
+    def expire(self) -> None:
+        """Ask anew for whatever is looked at next; time has passed that wasn't counted."""
+        self._metadata.expire()
+        self._unlistable.clear()
+        self._root_attrs = {path: (attr, 0.0) for path, (attr, _) in self._root_attrs.items()}
+
     def refresh(self, path: str) -> None:
         """Forget attributes, listings and absences at and below *path*."""
         self._metadata.invalidate_below(path)
@@ -233,20 +264,27 @@ class RemoteTree:
         return directory in self._roots or self._unlistable.get(directory, 0.0) > boottime()
 
     def _may_ask_singly(self, directory: str, exc: OSError) -> None:
-        if exc.errno not in _LOOK_SINGLY or (is_transient(exc) and exc.errno != errno.ETIMEDOUT):
+        helps = not is_transient(exc) or exc.errno == errno.ETIMEDOUT
+        if exc.errno not in _LOOK_SINGLY or not helps or tells_nothing(exc):
             raise exc
         log.info("%s can't be listed (%s): asking for its entries one by one", directory, exc)
         self._unlistable[directory] = boottime() + _UNLISTABLE_S
 
     def _root_attr(self, path: str) -> Attr:
         known = self._root_attrs.get(path)
-        if known is None or known[1] < boottime():
+        if known is not None and known[1] >= boottime():
+            return known[0]
+        try:
             attr = self._flights.run(
                 lambda: self._client.stat(self.system.name, path, follow=True), ("root", path)
             )
-            known = (self.localised(path, attr), boottime() + _ROOT_TTL_S)
-            self._root_attrs[path] = known
-        return known[0]
+        except OSError as exc:
+            if known is None or not tells_nothing(exc):
+                raise
+            return known[0]
+        found = self.localised(path, attr)
+        self._root_attrs[path] = (found, boottime() + _ROOT_TTL_S)
+        return found
 
     def plain_directory(self, path: str) -> Attr:
         """Return attributes for a directory that only the mount knows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import logging
@@ -586,3 +587,53 @@ def test_importing_the_client_needs_no_libfuse() -> None:
         "import sys, firecrestfs.api as a; sys.exit(bool({'fuse', 'mfusepy'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+# -- a server that may be gone ---------------------------------------------------------------------
+
+
+def test_after_a_failure_nothing_is_sent_but_a_look_now_and_then(server: ScriptedServer) -> None:
+    server.play(reply(503, "<html>"))
+    api = session(server, fail_fast=True)
+    assert refused(lambda: get(api)).errno == errno.EHOSTDOWN
+    sent = len(server.seen)
+    start = time.monotonic()
+    for _ in range(100):
+        exc = refused(lambda: get(api))
+        assert (exc.errno, exc.transient, exc.filename) == (errno.EHOSTUNREACH, True, None)
+        assert "out of reach since" in str(exc.strerror)
+    assert time.monotonic() - start < 10
+    assert len(server.seen) - sent < 20
+    assert all(seen.line.startswith("GET / ") for seen in server.seen[sent:])
+    # A look shows nobody a token.
+    assert all("authorization" not in seen.headers for seen in server.seen[sent:])
+    server.play(OK)
+    end = time.monotonic() + 10
+    while api.circuit.unreachable() is not None and time.monotonic() < end:
+        with contextlib.suppress(FirecrestException):
+            get(api)
+    assert get(api).status_code == 200
+
+
+def test_a_dead_connection_is_left_for_a_new_one(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firecrestfs.api.circuit._SILENCE_S", 0.4)
+    server.play(silent(20), OK)
+    api = session(server, fail_fast=True, deadline_s=15.0)
+    done = threading.Event()
+
+    def wait() -> None:
+        """As those do who wait for the answer."""
+        while not done.wait(0.05):
+            api.circuit.silence()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    try:
+        assert get(api).status_code == 200
+    finally:
+        done.set()
+        waiter.join()
+    assert [seen.line.split(" ")[1] for seen in server.seen] == ["/x/ops", "/", "/x/ops"]
+    assert api.circuit.unreachable() is None

@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ..harness import Server
+from ..harness import Server, wait_for
 from .drivers import Driver
 from .sites import Site, Sites
 
 STRANGER = 54321
+
+
+def answers(look: Callable[[], object]) -> bool:
+    try:
+        look()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -171,6 +179,8 @@ def test_an_unreachable_server_makes_nothing_look_gone(
     unknown(lambda: fs.stat("known"))
     unknown(fs.listdir)
     server.faults([])
+    # Whether it is back is looked at now and then, not at every call.
+    assert wait_for(lambda: answers(fs.listdir))
     assert sorted(fs.listdir()) == ["d", "known", "listed"]
     assert fs.read_file("listed") == b"content"
 

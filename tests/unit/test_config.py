@@ -248,3 +248,30 @@ def test_directories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_changing_a_token_changes_no_state() -> None:
     assert Config(url="u", token="one").key == Config(url="u", token="two").key
+
+
+# -- how stores are made ---------------------------------------------------------------------------
+
+
+def test_stores_settle_locally_and_keep_both_versions_unless_told_otherwise() -> None:
+    found = Config()
+    assert (found.write_through, found.fsync, found.conflict) == (False, "local", "copy")
+    assert not found.atomic_store
+
+
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [("fsync", ["local", "remote"]), ("conflict", ["copy", "ours", "theirs", "fail"])],
+)
+def test_choices_of_stores(sources: Sources, setting: str, values: list[str]) -> None:
+    for value in values:
+        assert getattr(sources.load(**{setting: value}), setting) == value
+    assert f"one of {', '.join(values)}" in str(sources.refused(setting, **{setting: "maybe"}))
+
+
+@pytest.mark.parametrize("setting", ["write_through", "atomic_store"])
+def test_switches_of_stores(sources: Sources, setting: str) -> None:
+    sources.write(f"[default]\n{setting} = true\n")
+    assert getattr(sources.load(), setting) is True
+    assert getattr(sources.load(**{setting: "no"}), setting) is False
+    sources.refused(setting, **{setting: "perhaps"})

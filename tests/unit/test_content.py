@@ -84,7 +84,7 @@ def test_open_and_dirty_copies_are_never_evicted(places: tuple[Path, Path]) -> N
     files[2].write(b"x", 0)
     files[2].released(True)
     files[2].begin_store()
-    cache.make_room(100 * KIB)
+    cache.make_room(7 * KIB)
     assert evicted(files) == list(range(3, 10))
 
 
@@ -182,3 +182,90 @@ def test_many_threads_share_the_room(places: tuple[Path, Path]) -> None:
     cache.make_room(0)
     kept = sum(each.stat().st_size for each in (places[0] / "files").iterdir())
     assert kept <= 20 * KIB
+
+
+# -- the bound -------------------------------------------------------------------------------------
+
+
+def dirty(cache: ContentCache, size: int) -> CachedFile:
+    file = cache.new(make_attr())
+    file.create(0o644)
+    cache.make_room(size, file)
+    file.write(bytes(size), 0)
+    return file
+
+
+def refused(cache: ContentCache, size: int) -> bool:
+    with pytest.raises(OSError, match="cache_size") as info:
+        cache.make_room(size)
+    return info.value.errno == errno.ENOSPC
+
+
+def test_what_can_not_be_kept_is_refused_before_it_is_taken(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    clean = [fetched(cache) for _ in range(4)]
+    changed = dirty(cache, 7 * KIB)
+    assert changed.complete
+    # Clean copies went first; what has not landed stays.
+    assert evicted(clean) == [0]
+    assert refused(cache, 4 * KIB)
+    cache.make_room(3 * KIB)
+
+
+def test_a_refusal_takes_no_room(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    dirty(cache, 8 * KIB)
+    for _ in range(5):
+        assert refused(cache, 3 * KIB)
+    cache.make_room(2 * KIB)
+
+
+def test_bytes_that_were_written_are_counted_once(places: tuple[Path, Path]) -> None:
+    """The promise and the bytes that kept it."""
+    cache = make_cache(places)
+    file = cache.new(make_attr())
+    file.create(0o644)
+    for number in range(10):
+        cache.make_room(KIB, file)
+        file.write(bytes(KIB), number * KIB)
+    assert refused(cache, 1)
+
+
+def test_lost_and_found_counts(places: tuple[Path, Path]) -> None:
+    (places[1] / "lost+found/discarded-2026-01-01").mkdir(parents=True)
+    (places[1] / "lost+found/discarded-2026-01-01/f").write_bytes(bytes(5 * KIB))
+    (places[1] / "lost+found/g").write_bytes(bytes(4 * KIB))
+    cache = make_cache(places)
+    cache.make_room(KIB)
+    assert refused(cache, 2 * KIB)
+
+
+def test_what_an_earlier_mount_left_counts(places: tuple[Path, Path]) -> None:
+    first = make_cache(places)
+    file = dirty(first, 8 * KIB)
+    cache = make_cache(places)
+    recovered = cache.recover(file.ident, make_attr())
+    assert recovered is not None
+    recovered.recover(None, None, False, None)
+    assert refused(cache, 3 * KIB)
+
+
+def test_room_comes_back_when_a_change_has_landed(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    file = dirty(cache, 9 * KIB)
+    assert refused(cache, 5 * KIB)
+    snapshot = file.begin_store()
+    assert snapshot is not None
+    file.stored(snapshot, make_attr(9 * KIB))
+    cache.make_room(5 * KIB)
+    assert not file.complete
+
+
+def test_discarded_bytes_are_kept_beside_readers(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    file = dirty(cache, KIB)
+    where = cache.keep_discarded(file, "name")
+    cache.drop(file)
+    assert where is not None
+    assert where.parent.name.startswith("discarded-")
+    assert where.read_bytes() == bytes(KIB)

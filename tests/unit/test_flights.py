@@ -250,3 +250,18 @@ def test_a_call_that_still_waits_for_its_turn_at_shutdown_is_an_os_error(key: st
     assert waiting, "it waits for a call that will never begin"
     assert isinstance(waiting[0], OSError), repr(waiting[0])
     assert waiting[0].errno == errno.ESHUTDOWN
+
+
+def test_waiting_can_be_given_up_but_not_for_changes() -> None:
+    """A server that says nothing any more; what changes it must learn what became of it."""
+    go = threading.Event()
+    flights = Flights(given_up=lambda: OSError(errno.EHOSTUNREACH, "silence"))
+    with pytest.raises(OSError, match="silence"):
+        flights.run(lambda: go.wait(5))
+    thread, outcome = in_thread(lambda: flights.commit(lambda: go.wait(5)))
+    thread.join(0.5)
+    assert outcome == []
+    go.set()
+    thread.join(5)
+    assert outcome == [True]
+    flights.shutdown()

@@ -287,3 +287,50 @@ def test_many_threads_never_see_a_fill_older_than_their_own_change(clock: FakeCl
             assert found.size == turn
 
     assert together(8, own_file) == [None] * 8
+
+
+# -- when nobody can be asked ----------------------------------------------------------------------
+
+
+def test_what_nobody_can_be_asked_for_is_told_as_it_was(
+    cache: MetadataCache, clock: FakeClock
+) -> None:
+    attr = make_attr(3)
+    put(cache, "/d", f=attr)
+    cache.put_attr("/e/single", attr, cache.mark())
+    cache.put_attr("/e/absent", None, cache.mark())
+    clock.advance(100_000)
+    assert cache.listing("/d") is None
+    assert cache.last_listing("/d") == {"f": attr}
+    assert cache.lookup("/d/f") is None
+    assert cache.last_lookup("/d/f") == attr
+    assert cache.last_lookup("/e/single") == attr
+    # Absent from a listing is known to be absent; never asked for is unknown.
+    assert cache.last_lookup("/d/g") is False
+    assert cache.last_lookup("/e/absent") is False
+    assert cache.last_lookup("/e/other") is None
+    assert cache.last_listing("/e") is None
+
+
+def test_after_expiry_everything_is_asked_anew_and_nothing_forgotten(
+    cache: MetadataCache, clock: FakeClock
+) -> None:
+    attr = make_attr(3)
+    put(cache, "/d", f=attr)
+    cache.put_attr("/e/single", attr, cache.mark())
+    cache.expire()
+    assert cache.listing("/d") is None
+    assert cache.lookup("/d/f") is None
+    assert cache.lookup("/d/g") is None
+    assert cache.lookup("/e/single") is None
+    assert cache.last_listing("/d") == {"f": attr}
+    clock.advance(1)
+    put(cache, "/d", f=attr)
+    assert cache.lookup("/d/f") == attr
+
+
+def test_what_was_invalidated_is_not_known_any_more(cache: MetadataCache) -> None:
+    put(cache, "/d", f=make_attr())
+    cache.invalidate_below("/")
+    assert cache.last_lookup("/d/f") is None
+    assert cache.last_listing("/d") is None

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from firecrestfs import daemon, doctor
-from firecrestfs.cli import _mount_options
+from firecrestfs.cli.mounting import _mount_options
 from firecrestfs.config import _ENVIRONMENT, load
 from firecrestfs.emulator import Emulator
 

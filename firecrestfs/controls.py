@@ -1,0 +1,200 @@
+"""The files of `.firecrestfs/`: what they show of a running mount, and what they make it do."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .api.auth import TokenSource
+from .api.circuit import Trouble
+from .cache.asides import LOST_NAME
+from .cache.metadata import is_below
+from .config import CREDENTIALS, Config
+from .door import interrupted
+from .errors import os_error
+from .running import Mount, failures, swept
+from .vfs.control import as_json
+from .vfs.flights import SLICE_S
+from .vfs.lostfound import LostFound
+from .vfs.remote import RemoteFilesystem
+
+#: After so many failures in vain `sync` says so; the stores are tried on.
+_TRIES = 3
+
+
+class Controls:
+    """What the files of `.firecrestfs/` show and do. *tokens* makes the source of a Config."""
+
+    def __init__(
+        self,
+        config: Config,
+        mountpoint: str,
+        log_path: Path | None,
+        tokens: Callable[[Config], TokenSource],
+    ) -> None:
+        self._tokens = tokens
+        self._config = config
+        self._mountpoint = mountpoint
+        self._log_path = log_path
+        self._since = time.time()
+        self.mount: Mount | None = None
+
+    def reads(self) -> dict[str, Callable[[], str]]:
+        """Return the files that are made on reading."""
+        return {
+            "status.json": self._status,
+            "queue": self._queue,
+            "errors": lambda: "".join(f"{line}\n" for line in self._wired().errors.lines()),
+            "log": self._log,
+            "stats.json": lambda: as_json({"requests": self._wired().client.stats()}),
+        }
+
+    def commands(self) -> dict[str, Callable[[str], str]]:
+        """Return the files that carry out what is written into them."""
+        return {"refresh": self._refresh, "ctl": self._ctl}
+
+    def lost(self) -> LostFound:
+        """Return what `lost+found/` shows."""
+        return LostFound(self._config.local_state_dir / LOST_NAME)
+
+    def _wired(self) -> Mount:
+        assert self.mount is not None
+        return self.mount
+
+    def _status(self) -> str:
+        mount = self._wired()
+        return as_json(
+            {
+                "pid": os.getpid(),
+                "url": self._config.url,
+                "mountpoint": self._mountpoint,
+                "state_dir": str(self._config.local_state_dir),
+                "cache_dir": str(self._config.local_cache_dir),
+                "since": self._since,
+                "systems": sorted(mount.namespace.names()),
+                "connected": sorted(mount.namespace.connected()),
+                "unreachable": _told(mount.client.circuit.unreachable()),
+                "credentials": _told(mount.client.circuit.refused()),
+                "draining": mount.operations.draining,
+                "pending": mount.pending(),
+                "errors": mount.errors.lines()[-5:],
+            }
+        )
+
+    def _queue(self) -> str:
+        rows = self._wired().pending()
+        return "".join(
+            f"{row['state']:8} {row['path']}  {row['error']}".rstrip() + "\n" for row in rows
+        )
+
+    def _log(self) -> str:
+        if self._log_path is None:
+            return ""
+        with self._log_path.open("rb") as file:
+            file.seek(max(0, self._log_path.stat().st_size - 65536))
+            return file.read().decode("utf-8", "replace")
+
+    def _refresh(self, path: str) -> str:
+        """Drop what is believed at and below *path*, a path within the mount."""
+        for _, files, inside in self._below(path):
+            files.refresh(inside)
+        return ""
+
+    def _ctl(self, line: str) -> str:
+        """Carry out `VERB PATH`; the answer is JSON, read from the same descriptor."""
+        verb, _, rest = line.partition(" ")
+        verbs = {
+            "sync": self._sync,
+            "pending": self._pending,
+            "retry": self._retry,
+            "discard": self._discard,
+            "login": self._login,
+        }
+        if verb not in verbs:
+            raise os_error(errno.EINVAL, "ctl", f"unknown command: {verb}")
+        return as_json(verbs[verb](rest))
+
+    def _sync(self, path: str) -> dict[str, Any]:
+        self._try_anew()
+        failed: dict[str, str] = {}
+        for name, files, inside in self._below(path):
+            stores = files.stores.flush(files.followed(inside), None, interrupted, patience=_TRIES)
+            failed |= failures(name, stores) | swept(name, files)
+        return {"failed": failed}
+
+    def _retry(self, path: str) -> dict[str, Any]:
+        """Try again what has failed; return what fails again."""
+        self._try_anew()
+        tried = [
+            (name, files, each)
+            for name, files, inside in self._below(path)
+            for each in files.waiting.retry(files.followed(inside, ask=False))
+        ]
+        end = time.monotonic() + self._config.op_timeout
+        while any(files.waiting.is_undecided(each) for _, files, each in tried):
+            if interrupted() or time.monotonic() > end:
+                break
+            time.sleep(SLICE_S)
+        failed: dict[str, str] = {}
+        for name, files, each in tried:
+            rows = {path: row.error for path, row in files.stores.pending() if path == each}
+            failed |= failures(name, rows)
+        return {"tried": [f"/{name}{each}" for name, _, each in tried], "failed": failed}
+
+    def _pending(self, path: str) -> dict[str, Any]:
+        tops = [
+            f"/{name}{files.followed(inside, ask=False)}".rstrip("/")
+            for name, files, inside in self._below(path)
+        ]
+        rows = self._wired().pending()
+        return {"pending": [row for row in rows if any(is_below(row["path"], top) for top in tops)]}
+
+    def _discard(self, path: str) -> dict[str, Any]:
+        gone: dict[str, str] = {}
+        for name, files, inside in self._below(path):
+            found = files.waiting.discard(files.followed(inside, ask=False))
+            gone |= {f"/{name}{each}": where for each, where in found.items()}
+        return {"discarded": gone}
+
+    def _login(self, text: str) -> dict[str, Any]:
+        """Use the credentials in the JSON *text*, or those that are there, and go on."""
+        given = json.loads(text) if text.strip() else {}
+        secrets: dict[str, Any] = {key: str(given[key]) for key in CREDENTIALS & set(given)}
+        changed = replace(self._config, **secrets)
+        if changed.key != self._config.key:
+            raise os_error(errno.EINVAL, "ctl", "those are for another mount: unmount this one")
+        mount = self._wired()
+        if changed != self._config:
+            mount.client.use_credentials(self._tokens(changed))
+            self._config = changed
+        self._try_anew()
+        try:
+            mount.client.systems()
+        except OSError as exc:
+            return {"error": exc.strerror or str(exc)}
+        mount.resume()
+        return {"error": "", "pending": len(mount.pending())}
+
+    def _try_anew(self) -> None:
+        client = self._wired().client
+        client.renew_credentials()
+        client.circuit.doubt()
+
+    def _below(self, path: str) -> Iterator[tuple[str, RemoteFilesystem, str]]:
+        """Yield the systems that *path*, a path within the mount, concerns, and where in each."""
+        for name, files in self._wired().files().items():
+            prefix = f"/{name}"
+            if is_below(prefix, path or "/"):
+                yield name, files, "/"
+            elif is_below(path, prefix):
+                yield name, files, path[len(prefix) :]
+
+
+def _told(trouble: Trouble | None) -> dict[str, Any] | None:
+    return None if trouble is None else {"since": trouble.since, "reason": trouble.reason}

@@ -1,0 +1,218 @@
+"""What a state directory keeps: changes that have not landed, lost+found, and whose mount it was.
+
+For commands that find nothing mounted, and for the mount's own start and end. This is the one
+place besides the mount that reads the journal; whoever does holds the directory's lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .cache.asides import LOST_NAME, Asides
+from .cache.database import Database
+from .cache.journal import Journal, Record
+from .config import state_home
+from .errors import os_error
+from .model import Kind
+
+#: What was discarded stays so long (seconds).
+DISCARDED_S = 7 * 86400.0
+_JOURNAL = "journal.sqlite"
+_KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "link"}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The latest mount that used a state directory."""
+
+    url: str
+    mountpoint: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One change that has not landed. `path` begins with the system; `since` is epoch seconds.
+
+    `local` is the file with its bytes, None for a change that has none.
+    """
+
+    ident: str
+    path: str
+    kind: str
+    closed: bool
+    local: Path | None
+    since: float | None
+    error: str = ""
+
+
+class StateDirectory:
+    """One state directory, looked at from outside of a mount."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # -- who -----------------------------------------------------------------------------------
+
+    def origin(self) -> Origin:
+        """Return whose it was; with empty fields where that isn't known."""
+        found = _read(self.path / "mounted.json")
+        return Origin(
+            str(found.get("url", "")), str(found.get("mountpoint", "")), int(found.get("pid", 0))
+        )
+
+    def belongs_to(self, origin: Origin) -> None:
+        """Write down who uses it now."""
+        write_json(self.path / "mounted.json", asdict(origin))
+
+    def last_exit(self) -> dict[str, Any]:
+        """Return how the latest mount ended: empty where it was killed, or never ended."""
+        return _read(self.path / "last-exit.json")
+
+    @contextmanager
+    def locked(self, holder: str = "a command") -> Iterator[int]:
+        """Keep mounts and other commands away. Raises EBUSY, naming who has the directory."""
+        fd = take_lock(self.path, f"{holder} (process {os.getpid()})")
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    # -- what ----------------------------------------------------------------------------------
+
+    def rows(self) -> list[Kept]:
+        """Return what has not landed, oldest first. The lock must be held."""
+        if not (self.path / _JOURNAL).exists():
+            return []
+        reasons = self.last_exit().get("failed", {})
+        with self._journal() as journal:
+            records = journal.records()
+        return [self._row(each, reasons) for each in records]
+
+    def discard(self, row: Kept) -> Path | None:
+        """Give up *row*: its bytes go to lost+found for seven days. The lock must be held."""
+        where = None
+        if row.local is not None and row.local.exists():
+            where = Asides(self.path).keep(row.local, row.path.rpartition("/")[2], discarded=True)
+            row.local.unlink()
+        with self._journal() as journal:
+            journal.forget(row.ident)
+        return where
+
+    def lost(self) -> list[Path]:
+        """Return the files in lost+found."""
+        top = self.path / LOST_NAME
+        return sorted(each for each in top.rglob("*") if each.is_file())
+
+    def remove_expired(self, now: float | None = None) -> list[Path]:
+        """Remove what was discarded more than seven days ago; return what was removed."""
+        removed = []
+        for each in Asides(self.path).expired((time.time() if now is None else now) - DISCARDED_S):
+            shutil.rmtree(each, ignore_errors=True)
+            removed.append(each)
+        return removed
+
+    # -- inside --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        journal = Journal(Database(self.path / _JOURNAL))
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+    def _row(self, record: Record, reasons: dict[str, str]) -> Kept:
+        path = f"/{record.system}{record.where}"
+        local = self.path / "files" / record.ident
+        return Kept(
+            record.ident,
+            path,
+            _KINDS.get(record.kind, "entry") if record.path else "removal",
+            record.closed,
+            local if record.path and local.exists() else None,
+            record.since or None,
+            reasons.get(path, ""),
+        )
+
+
+def state_directories(extra: str | None = None) -> list[StateDirectory]:
+    """Return all state directories that there are, or only *extra*."""
+    if extra:
+        return [StateDirectory(Path(extra).expanduser().absolute())]
+    top = state_home() / "servers"
+    try:
+        return [StateDirectory(each) for each in sorted(top.iterdir()) if each.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def take_lock(state_dir: Path, holder: str) -> int:
+    """Make *state_dir* this process's own; return the descriptor that holds the lock.
+
+    Raises EBUSY with the words of the process that has it.
+    """
+    fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        other = os.pread(fd, 4096, 0).decode("utf-8", "replace")
+        os.close(fd)
+        raise os_error(errno.EBUSY, str(state_dir), f"in use by {other}") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, os.fsencode(holder), 0)
+    return fd
+
+
+def copy_out(source: Path, target: Path) -> Path:
+    """Copy a file or link to *target*, or beside it where something is there; return where.
+
+    Nothing is ever overwritten. Times and permissions go along.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for number in range(10_000):
+        free = target if number == 0 else target.with_name(f"{target.name}.{number}")
+        try:
+            _copy_new(source, free)
+        except FileExistsError:
+            continue
+        return free
+    raise os_error(errno.EEXIST, str(target), "too many copies of this name")
+
+
+def _copy_new(source: Path, target: Path) -> None:
+    if source.is_symlink():
+        target.symlink_to(os.readlink(source))
+        return
+    with source.open("rb") as data:
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as copy:
+            shutil.copyfileobj(data, copy, 1 << 20)
+    with suppress(OSError):
+        shutil.copystat(source, target, follow_symlinks=False)
+        target.chmod(target.stat().st_mode & 0o7777 | 0o600)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace *path* by the JSON of *value*, in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,168 @@
+"""Moves: renames on the cluster what was renamed here.
+
+What the cluster refuses for good gets its old name back; where another file has taken the new one,
+ours gets a name of its own: both survive.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from firecrestfs.cache.metadata import split
+from firecrestfs.errors import is_transient
+from firecrestfs.model import Attr, Kind
+from firecrestfs.transfer.moving import Mover, OneFileError
+
+from .entry import Entry, Moving
+from .identity import Identity
+from .notes import Notes
+from .overlay import Overlay
+from .tree import RemoteTree
+
+Outcome = dict[str, OSError | None]
+#: Refusals after which what could not be removed or renamed may go later.
+WAITS = frozenset({errno.EDQUOT, errno.ENOSPC, errno.EROFS})
+
+
+class Moves:
+    """Carries out the renames of one system. Thread-safe; waits for the network."""
+
+    def __init__(
+        self, tree: RemoteTree, identity: Identity, overlay: Overlay, mover: Mover, notes: Notes
+    ) -> None:
+        self._tree = tree
+        self._identity = identity
+        self._overlay = overlay
+        self._mover = mover
+        self._notes = notes
+
+    def run(self, entries: Sequence[Entry]) -> Outcome:
+        """Rename each of *entries* on the cluster; tell what became of it."""
+        outcome: Outcome = {}
+        for entry in entries:
+            try:
+                outcome[entry.ident] = self._move_one(entry)
+            except OSError as exc:
+                outcome[entry.ident] = self._move_failed(entry, exc)
+        return outcome
+
+    def _move_one(self, entry: Entry) -> OSError | None:
+        old, target = entry.origin, self._overlay.target(entry)
+        if target is None or target == old:
+            return None
+        there = self._overlay.by_origin(target)
+        replacing = entry.replacing if there is entry.replacing else None
+        if there is not None and replacing is None:
+            # Two that take each other's names: one steps aside first.
+            target, expected = self._mover.aside(target), None
+        else:
+            expected = replacing.base if replacing is not None else None
+
+        def begin(source: Attr) -> None:
+            entry.moving = Moving(target, source.dev, source.ino)
+            self._notes.write_down(entry)
+
+        try:
+            after = self._mover.move(old, target, entry.kind, expected, entry.moving, begin)
+        except OneFileError:
+            self._leave_both(entry, target)
+        except FileExistsError:
+            self._move_beside(entry)
+        except FileNotFoundError:
+            self._vanished(entry)
+        else:
+            self._moved(entry, old, target, after)
+        return None
+
+    def _moved(self, entry: Entry, old: str, target: str, after: Attr) -> None:
+        entry.moving = None
+        self._overlay.release(entry)
+        self._take_target(entry, target)
+        moved = self._overlay.settle(entry, target)
+        self._identity.move_inode(old, target, tree=entry.kind is Kind.DIRECTORY)
+        self._tree.changed(old, None)
+        if entry.kind is Kind.DIRECTORY:
+            self._tree.refresh(target)
+        if entry.kind is Kind.SYMLINK:
+            self._tree.forget(target)
+        else:
+            self._tree.changed(target, after)
+        if entry.file is not None:
+            entry.file.adopt(self._tree.localised(target, after))
+        else:
+            entry.landed(self._tree.localised(target, after))
+        self._notes.write_down(*moved)
+        self._notes.tidy(entry)
+
+    def _take_target(self, entry: Entry, target: str) -> None:
+        """Forget the unlinked file that *entry* has replaced at *target*."""
+        there = self._overlay.by_origin(target)
+        if there is not None and there is not entry and not there.path:
+            self._notes.drop(there)
+
+    def find(self, entry: Entry) -> None:
+        """Find out where a file is that was unlinked while it was being renamed."""
+        moving = entry.moving
+        if moving is None:
+            return
+        with suppress(OSError):
+            where = self._mover.find(entry.origin, moving)
+            if where != entry.origin:
+                self._take_target(entry, where)
+                self._overlay.settle(entry, where)
+            entry.moving = None
+
+    def _move_beside(self, entry: Entry) -> None:
+        """Something that was not known here has the name: ours gets another, both survive."""
+        name = _conflict_name(entry.path)
+        self._notes.report(
+            entry.path, f"the name is taken on the cluster; yours is kept as {split(name)[1]}"
+        )
+        self._tree.forget(entry.path)
+        self._notes.write_down(*self._overlay.move(entry, name))
+
+    def _leave_both(self, entry: Entry, target: str) -> None:
+        """Both names are one file on the cluster: both stay, and are shown again."""
+        replaced, origin = self._overlay.release(entry), entry.origin
+        for each in (entry, replaced):
+            if each is not None:
+                self._notes.drop(each)
+        self._tree.forget(origin)
+        self._tree.forget(target)
+
+    def _vanished(self, entry: Entry) -> None:
+        """What was renamed here is no more on the cluster: only bytes that are here remain."""
+        path = entry.path
+        if entry.content_differs and entry.file is not None:
+            self._overlay.settle(entry, "")
+            entry.file.rebase(None, entry.file.attr.inode)
+        else:
+            self._tree.refresh(entry.origin)
+            self._notes.drop(entry)
+            self._notes.report(path, "it was renamed here, but is no more on the cluster")
+
+    def _move_failed(self, entry: Entry, exc: OSError) -> OSError | None:
+        if is_transient(exc) or exc.errno in WAITS or entry.content_differs:
+            return exc
+        path, origin = entry.path, entry.origin
+        entry.moving = None
+        if self._overlay.entry(origin) is not None:
+            return exc
+        # Shown under its old name again; what it was renamed over is there as well.
+        replaced = self._overlay.release(entry)
+        moved = self._overlay.move(entry, origin)
+        if replaced is not None:
+            self._notes.drop(replaced)
+        self._tree.forget(path)
+        self._notes.write_down(*moved)
+        self._notes.tidy(entry)
+        self._notes.report(path, f"not renamed: {exc.strerror}; back at its old name: {origin}")
+        return None
+
+
+def _conflict_name(path: str) -> str:
+    return f"{path}.conflict-{socket.gethostname()}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -1,0 +1,36 @@
+"""Notes: what the parts that carry out changes note, tell and forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from firecrestfs.cache.content import ContentCache
+from firecrestfs.model import Kind
+
+from .entry import Entry
+from .overlay import Overlay
+
+
+class Notes:
+    """Keeps overlay, journal and local copies in step. Thread-safe."""
+
+    def __init__(
+        self, overlay: Overlay, content: ContentCache, report: Callable[[str, str], None]
+    ) -> None:
+        self._overlay = overlay
+        self._content = content
+        self.report = report  # tells the user of a path and what is wrong with it
+        self.write_down: Callable[..., None] = lambda *entries: None  # into the journal
+
+    def drop(self, entry: Entry) -> None:
+        """Forget *entry*: nothing of it is left to be told."""
+        self._overlay.forget(entry)
+        self.write_down(entry)
+        if entry.file is not None and not entry.file.opens:
+            self._content.drop(entry.file)
+
+    def tidy(self, entry: Entry) -> None:
+        """Forget what needs no remembering: a directory that is as the cluster has it."""
+        plain = entry.kind is Kind.DIRECTORY and not entry.times_given
+        if plain and not self._overlay.differs(entry):
+            self._overlay.forget(entry)
