@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from firecrestfs.api.transferjobs import checked_for_job
 from firecrestfs.api.typed import TypedClient
@@ -18,6 +20,13 @@ from firecrestfs.model import Attr, Features, Kind
 
 from .bundle import OUR_PREFIX, Bundler
 from .engine import TransferEngine
+
+
+class Expected(NamedTuple):
+    """What a move may replace: what was known of it, and stores of ours whose end isn't known."""
+
+    base: Attr | None
+    sent: Sequence[tuple[int, str]]
 
 
 class OneFileError(OSError):
@@ -61,13 +70,13 @@ class Mover:
         old: str,
         new: str,
         kind: Kind,
-        expected: Attr | None,
+        expected: Expected | None,
         begun: tuple[str, int, int] | None,
         begin: Callable[[Attr], None],
     ) -> Attr:
         """Rename *old* to *new* and return the attributes of *new*.
 
-        *expected* is what may be replaced there, None: nothing. *begun* tells of an earlier try
+        *expected* is what may be replaced there, None: nothing at all. *begun* tells of an earlier try
         whose outcome isn't known; *begin* is called before the first change. Raises ENOENT where
         *old* is no more, EEXIST where something else has the name, `OneFileError`.
         """
@@ -87,7 +96,8 @@ class Mover:
             raise os_error(errno.ENOENT, old, "it is no more on the cluster")
         if target is not None and (target.dev, target.ino) == (source.dev, source.ino):
             raise OneFileError(errno.EEXIST, "both names are one file on the cluster", new)
-        self._check_target(new, source, target, expected)
+        if target is not None and not self._may_go(new, target, expected, begun is not None):
+            raise os_error(errno.EEXIST, new, "something else has this name on the cluster")
         begin(source)
         return self._run(old, new, kind, source, target)
 
@@ -101,17 +111,21 @@ class Mover:
             self._client.remove_proven(self._system, old)
         return begun[0]
 
-    def _check_target(
-        self, new: str, source: Attr, target: Attr | None, expected: Attr | None
-    ) -> None:
-        if target is None:
-            return
-        known = expected is not None and expected.kind is target.kind
-        if not known or target.kind is Kind.DIRECTORY:
-            raise os_error(errno.EEXIST, new)
-        assert expected is not None
-        if target.kind is Kind.FILE and not self._engine.is_same_version(new, expected, target):
-            raise os_error(errno.EEXIST, new, "it changed on the cluster")
+    def _may_go(self, path: str, now: Attr, expected: Expected | None, begun: bool) -> bool:
+        """Tell whether *now*, at *path*, is what may be replaced there."""
+        if expected is None or now.kind is Kind.DIRECTORY:
+            return False
+        base = expected.base
+        if base is not None and base.kind is not now.kind:
+            return False
+        if now.kind is not Kind.FILE:
+            return base is not None
+        if base is not None and begun:
+            # The links that an earlier try made have changed its ctime.
+            base = replace(base, ctime_ns=now.ctime_ns if now.ino == base.ino else base.ctime_ns)
+        if base is not None and self._engine.is_same_version(path, base, now):
+            return True
+        return bool(expected.sent) and self._engine.holds(path, now, expected.sent)
 
     def _run(self, old: str, new: str, kind: Kind, source: Attr, target: Attr | None) -> Attr:
         if self._features.rename:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, Kind
-from firecrestfs.transfer.moving import Mover, OneFileError
+from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
 from .entry import Entry, Moving
 from .identity import Identity
@@ -58,9 +58,8 @@ class Moves:
         replacing = entry.replacing if there is entry.replacing else None
         if there is not None and replacing is None:
             # Two that take each other's names: one steps aside first.
-            target, expected = self._mover.aside(target), None
-        else:
-            expected = replacing.base if replacing is not None else None
+            target = self._mover.aside(target)
+        expected = None if replacing is None else Expected(replacing.base, replacing.sent)
 
         def begin(source: Attr) -> None:
             entry.moving = Moving(target, source.dev, source.ino)
