@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from firecrestfs.api.transferjobs import checked_for_job
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.errors import os_error
+from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Features, Kind
 
 from .bundle import OUR_PREFIX, Bundler
@@ -87,9 +88,26 @@ class Mover:
             raise os_error(errno.ENOENT, old, "it is no more on the cluster")
         if target is not None and (target.dev, target.ino) == (source.dev, source.ino):
             raise OneFileError(errno.EEXIST, "both names are one file on the cluster", new)
-        self._check_target(new, source, target, expected)
+        if target is not None and kind is Kind.DIRECTORY:
+            # It would go into what is there, even through a link.
+            raise os_error(errno.EEXIST, new)
+        tried = begun is not None and begun[0] == new
+        self._check_target(new, target, expected, tried=tried)
         begin(source)
-        return self._run(old, new, kind, source, target)
+        try:
+            return self._run(old, new, kind, source, target)
+        except OSError as exc:
+            if is_transient(exc) or isinstance(exc, OneFileError):
+                raise
+            return self._proven(old, new, source, exc)
+
+    def _proven(self, old: str, new: str, source: Attr, refusal: OSError) -> Attr:
+        """Return what is at *new* if it is *source*: a try whose answer was lost may end late."""
+        after = self._stat_or_none(new)
+        renamed = after is not None and (after.dev, after.ino) == (source.dev, source.ino)
+        if after is None or not renamed or self._stat_or_none(old) is not None:
+            raise refusal
+        return after
 
     def find(self, old: str, begun: tuple[str, int, int]) -> str:
         """Return where a file is whose move from *old* was *begun*; the other name is removed."""
@@ -102,7 +120,7 @@ class Mover:
         return begun[0]
 
     def _check_target(
-        self, new: str, source: Attr, target: Attr | None, expected: Attr | None
+        self, new: str, target: Attr | None, expected: Attr | None, *, tried: bool
     ) -> None:
         if target is None:
             return
@@ -110,6 +128,9 @@ class Mover:
         if not known or target.kind is Kind.DIRECTORY:
             raise os_error(errno.EEXIST, new)
         assert expected is not None
+        if tried and expected.ino == target.ino:
+            # The links that an earlier try made and removed have changed its ctime.
+            target = replace(target, ctime_ns=expected.ctime_ns)
         if target.kind is Kind.FILE and not self._engine.is_same_version(new, expected, target):
             raise os_error(errno.EEXIST, new, "it changed on the cluster")
 
