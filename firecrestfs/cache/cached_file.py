@@ -484,19 +484,24 @@ _FICLONE = 0x40049409
 def copy_beside(source: Path, target: Path) -> bool:
     """Copy *source* to *target*, by sharing its blocks where the file system can.
 
-    False, and no copy, where that can't be done quickly.
+    False, and no copy, where that can't be done quickly. After an error there is none either.
     """
-    with source.open("rb") as old, target.open("wb") as new:
-        try:
-            fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-            return True
-        except OSError:
-            pass
-        if os.fstat(old.fileno()).st_size <= _COPY_BYTES:
-            shutil.copyfileobj(old, new, 1 << 20)
-            return True
-    target.unlink()
-    return False
+    done = False
+    try:
+        with source.open("rb") as old, target.open("wb") as new:
+            with suppress(OSError):
+                fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
+                done = True
+            if not done and os.fstat(old.fileno()).st_size <= _COPY_BYTES:
+                shutil.copyfileobj(old, new, 1 << 20)
+                done = True
+    except OSError:
+        done = False
+        raise
+    finally:
+        if not done:
+            target.unlink(missing_ok=True)
+    return done
 
 
 def checksum_of(path: Path) -> int:

@@ -200,8 +200,20 @@ class Bundler:
         if target is None:
             after = self._link(old, new, source)
             self._unlink_source(old, source)
-            return after
-        return self._replace(old, new, source, target)
+        else:
+            after = self._replace(old, new, source, target)
+        return self._as_it_is_now(new, after)
+
+    def _as_it_is_now(self, path: str, before: Attr) -> Attr:
+        """Return the attributes of *path*: each link that was removed since has changed its ctime.
+
+        Else the next store or rename would take our own doing for somebody else's.
+        """
+        try:
+            return self._client.stat(self._system, path)
+        except OSError as exc:
+            log.info("%s was renamed, but not looked at: %s", path, exc)
+            return before
 
     def _replace(self, old: str, new: str, source: Attr, target: Attr) -> Attr:
         """Rename over *target*, of which a link is kept until all is done."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from firecrestfs.api.transferjobs import checked_for_job
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.errors import os_error
+from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Features, Kind
 
 from .bundle import OUR_PREFIX, Bundler
@@ -76,9 +76,9 @@ class Mover:
     ) -> Attr:
         """Rename *old* to *new* and return the attributes of *new*.
 
-        *expected* is what may be replaced there, None: nothing at all. *begun* tells of an earlier try
-        whose outcome isn't known; *begin* is called before the first change. Raises ENOENT where
-        *old* is no more, EEXIST where something else has the name, `OneFileError`.
+        *expected* is what may be replaced there, None: nothing at all. *begun* tells of an earlier
+        try whose outcome isn't known; *begin* is called before the first change. Raises ENOENT
+        where *old* is no more, EEXIST where something else has the name, `OneFileError`.
         """
         if begun is not None and begun[0] != new:
             # It was on its way to another name.
@@ -96,10 +96,27 @@ class Mover:
             raise os_error(errno.ENOENT, old, "it is no more on the cluster")
         if target is not None and (target.dev, target.ino) == (source.dev, source.ino):
             raise OneFileError(errno.EEXIST, "both names are one file on the cluster", new)
-        if target is not None and not self._may_go(new, target, expected, begun is not None):
+        if target is not None and kind is Kind.DIRECTORY:
+            # It would go into what is there, even through a link.
+            raise os_error(errno.EEXIST, new)
+        tried = begun is not None and begun[0] == new
+        if target is not None and not self._may_go(new, target, expected, tried):
             raise os_error(errno.EEXIST, new, "something else has this name on the cluster")
         begin(source)
-        return self._run(old, new, kind, source, target)
+        try:
+            return self._run(old, new, kind, source, target)
+        except OSError as exc:
+            if is_transient(exc) or isinstance(exc, OneFileError):
+                raise
+            return self._proven(old, new, source, exc)
+
+    def _proven(self, old: str, new: str, source: Attr, refusal: OSError) -> Attr:
+        """Return what is at *new* if it is *source*: a try whose answer was lost may end late."""
+        after = self._stat_or_none(new)
+        renamed = after is not None and (after.dev, after.ino) == (source.dev, source.ino)
+        if after is None or not renamed or self._stat_or_none(old) is not None:
+            raise refusal
+        return after
 
     def find(self, old: str, begun: tuple[str, int, int]) -> str:
         """Return where a file is whose move from *old* was *begun*; the other name is removed."""
@@ -111,7 +128,7 @@ class Mover:
             self._client.remove_proven(self._system, old)
         return begun[0]
 
-    def _may_go(self, path: str, now: Attr, expected: Expected | None, begun: bool) -> bool:
+    def _may_go(self, path: str, now: Attr, expected: Expected | None, tried: bool) -> bool:
         """Tell whether *now*, at *path*, is what may be replaced there."""
         if expected is None or now.kind is Kind.DIRECTORY:
             return False
@@ -120,7 +137,7 @@ class Mover:
             return False
         if now.kind is not Kind.FILE:
             return base is not None
-        if base is not None and begun:
+        if base is not None and tried:
             # The links that an earlier try made have changed its ctime.
             base = replace(base, ctime_ns=now.ctime_ns if now.ino == base.ino else base.ctime_ns)
         if base is not None and self._engine.is_same_version(path, base, now):

@@ -131,7 +131,9 @@ class Remover:
         except FileNotFoundError:
             return dict.fromkeys(inside)
         except OSError as exc:
-            if is_transient(exc) and exc.errno != errno.ETIMEDOUT:
+            # What is a link now must not be gone through, step by step.
+            lasting = is_transient(exc) and exc.errno != errno.ETIMEDOUT
+            if lasting or exc.errno == errno.ENOTDIR:
                 raise
             log.info("%s can't be listed as a whole: %s", top.path, exc)
             return self._remove_by_steps(inside)
@@ -193,14 +195,20 @@ class Remover:
             results.update(self._remove_files(directory, members))
         for path in sorted(inside, key=len, reverse=True):
             if inside[path].kind is Kind.DIRECTORY:
-                try:
-                    self._client.remove(self._system, path, Kind.DIRECTORY)
-                    results[path] = None
-                except FileNotFoundError:
-                    results[path] = None
-                except OSError as exc:
-                    results[path] = exc
+                # What goes at a later try is no reason to show its directory again.
+                later = [exc for each, exc in results.items() if exc and _is_below(each, path)]
+                waits = next((exc for exc in later if is_transient(exc)), None)
+                results[path] = waits or self._rmdir(path)
         return results
+
+    def _rmdir(self, path: str) -> OSError | None:
+        try:
+            self._client.remove(self._system, path, Kind.DIRECTORY)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            return exc
+        return None
 
 
 def _parent(path: str) -> str:

@@ -285,7 +285,8 @@ class RemoteNames:
     @staticmethod
     def _may_replace(entry: Entry, there: Entry) -> bool:
         """Tell whether the cluster can rename *entry* over the unlinked *there*."""
-        return bool(entry.origin) and not there.busy and there.kind is not Kind.DIRECTORY
+        directory = Kind.DIRECTORY in (entry.kind, there.kind)
+        return bool(entry.origin) and not there.busy and not directory
 
     def _rename_litter(self, old: str, new: str) -> None:
         """Rename what only this machine has; under a common name it becomes a file to store."""

@@ -215,6 +215,8 @@ def test_mv_of_files_into_a_directory(fs: Driver, there: Path) -> None:
 def test_rm_rf(fs: Driver, there: Path) -> None:
     plant(there / "tree")
     run(fs, "rm -rf tree")
+    assert fs.listdir() == []
+    fs.land()
     assert os.listdir(there) == []
 
 

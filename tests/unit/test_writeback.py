@@ -98,7 +98,7 @@ def test_a_member_whose_try_is_due_waits_for_new_ones_but_not_for_ever(bench: Be
     for _ in range(12):
         bench.queue.add("a2")
         bench.advance(0.9)
-    wait_until(lambda: "a1" not in bench)
+    wait_until(lambda: bench.keys() in ([], ["a2"]))
 
 
 def test_a_batch_is_bounded(bench: Bench) -> None:
@@ -207,7 +207,7 @@ def test_who_is_waited_for_goes_without_settling_and_takes_its_neighbours(bench:
     bench.queue.add("b1")
     assert bench.queue.flush(["a2"]) == {}
     assert "a2" in bench.cluster.batches[0]
-    assert "b1" in bench
+    assert bench.keys()[-1] == "b1"
 
 
 # -- failing -------------------------------------------------------------------------------------
