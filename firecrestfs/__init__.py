@@ -10,6 +10,7 @@ Layers, each importing only what stands below it:
     transfer                    which way bytes travel, and when: engine, tars, write-back
     cache · api                 strangers to each other: local copies and beliefs · FirecREST
     model, errors               values and `OSError`s, for all
+    faultpoints                 steps at which tests let the process die
     demo ─ emulator             a FirecREST of our own; it imports nothing of the rest
 
 Where to start reading: `fuseops.FuseOperations.getattr`, then `vfs.namespace`, `vfs.remote`,

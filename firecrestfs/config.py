@@ -36,6 +36,7 @@ _ENVIRONMENT = {
     "token_command": "FIRECREST_TOKEN_COMMAND",
     "token": "FIRECREST_TOKEN",
     "fuse_binding": "FIRECRESTFS_FUSE",
+    "fault": "FIRECRESTFS_FAULT",
 }
 _SECRETS = ("client_secret", "token")
 
@@ -77,6 +78,7 @@ class Config:
     symlinks: str = "inside"
     allow_other: bool = False
     fuse_binding: str = ""
+    fault: str = ""
     profile: str = ""
     systems: Mapping[str, SystemConfig] = field(default_factory=dict)
 

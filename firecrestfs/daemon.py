@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import binding as fuse_binding
-from . import mountpoints
+from . import faultpoints, mountpoints
 from .config import Config, require_server
 from .errors import os_error
 from .mount import build
@@ -66,6 +66,7 @@ def serve(
 
     *ready* is called once the mount answers. Returns 0 where everything has landed, else 1.
     """
+    faultpoints.arm(config.fault)
     stop = _StopSignals()
     _raise_file_limit()
     lock = _take_lock(config.local_state_dir, mountpoint)

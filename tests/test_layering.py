@@ -20,6 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "model": 0,
     "errors": 1,
+    "faultpoints": 1,
     "cache": 2,
     "api": 2,
     "transfer": 3,

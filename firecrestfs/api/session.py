@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import requests
 
 from ..errors import FirecrestException
+from ..faultpoints import reach
 from ..model import Response
 from .auth import TokenSource, bearer_of
 from .faults import (
@@ -285,6 +286,9 @@ class ApiSession:
 
     def _exchange(self, request: Request, call: Call, token: str | None) -> Answer:
         fresh = not request.idempotent
+        call.changes = request.mutating
+        if request.mutating:
+            reach("change.unsent")
         with (
             self._pool.session(call, fresh=fresh) as session,
             transport_faults(self.host, mutating=request.mutating),
@@ -293,6 +297,8 @@ class ApiSession:
             body = read_body(got, request.limit)
             headers = {name.lower(): value for name, value in got.headers.items()}
             self._date = headers.get("date", self._date)
+            if request.mutating:
+                reach("change.answered")
             return Answer(got.status_code, headers, body, request)
 
     def _send(

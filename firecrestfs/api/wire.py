@@ -22,6 +22,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import FirecrestException
+from ..faultpoints import reach
 from .faults import TimedOut, Unreachable, refusal
 from .transport import GaveUp
 
@@ -49,6 +50,7 @@ class Call:
         what: str = "the request",
     ) -> None:
         self.what = what
+        self.changes = False  # the request that is being made changes the cluster
         self._end = clock() + deadline_s
         self.interrupted = interrupted
         self._dropped = False
@@ -201,11 +203,25 @@ class _PatientHTTP(HTTPConnection):
         super().connect()
         self.sock = PatientSocket(self.sock)
 
+    def getresponse(self) -> Any:
+        _reach_sent()
+        return super().getresponse()
+
 
 class _PatientHTTPS(HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         self.sock = PatientSocket(self.sock)
+
+    def getresponse(self) -> Any:
+        _reach_sent()
+        return super().getresponse()
+
+
+def _reach_sent() -> None:
+    call = current_call()
+    if call is not None and call.changes:
+        reach("change.sent")
 
 
 class _HTTPPool(HTTPConnectionPool):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import os_error
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr
 
 from .base import OpenFile
@@ -83,8 +84,10 @@ class CachedHandle(OpenFile):
     def flush(self) -> None:
         """Write down that what was written is whole: from now on it survives our death."""
         if self._changing:
+            reach("close.begun")
             self._changing = False
             self._note(self._file, True)
+            reach("close.noted")
 
     def getattr(self) -> Attr:
         """Return the attributes of the copy, own changes included.
@@ -103,6 +106,8 @@ class CachedHandle(OpenFile):
 
     def release(self) -> None:
         """Let the settle delay begin."""
+        if self._writable:
+            reach("release.begun")
         self.flush()
         self._file.released(self._writable)
         self._released(self._file, self._writable)
@@ -111,6 +116,7 @@ class CachedHandle(OpenFile):
         if not self._changing:
             self._changing = True
             self._note(self._file, False)
+            reach("write.noted")
 
     def _may_write(self) -> None:
         if not self._writable:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.bundle import Member
 
@@ -235,7 +236,9 @@ class RemoteNames:
         self._drop(self._overlay.move(old, new))
         self._identity.move_inode(old, new)
         file.rebase(base, self._identity.inode(new))
+        reach("rename.moved")
         self._stores.note(file, closed=not file.writers)
+        reach("rename.noted")
         self._stores.changed(file)
 
     def _rename_there(self, old: str, new: str) -> None:

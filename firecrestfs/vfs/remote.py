@@ -14,6 +14,7 @@ from firecrestfs.cache.cached_file import CachedFile, State
 from firecrestfs.cache.journal import FileRecord
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, DirEntry, Kind
 from firecrestfs.transfer import direct
 
@@ -136,6 +137,7 @@ class RemoteFilesystem(Filesystem):
         self._view.entry_changed(path)
         # An empty file that is closed is a file.
         self.stores.note(file, closed=True)
+        reach("file.created")
         return self._handle(file, flags)
 
     def truncate(self, path: str, size: int) -> None:

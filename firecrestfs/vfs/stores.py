@@ -16,6 +16,7 @@ from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import FileRecord, Journal
 from firecrestfs.cache.metadata import boottime, split
 from firecrestfs.errors import ConflictError, os_error
+from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, StoreItem
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.writeback import NO_ROOM, Pending, WriteBack
@@ -138,6 +139,7 @@ class Stores:
 
     def recover(self, record: FileRecord, attr: Attr) -> None:
         """Take up what an earlier process left; *attr* describes a new file at its path."""
+        reach("recover.begun")
         name = split(record.path)[1]
         if not record.closed:
             where = self._content.set_aside(record.ident, name)
@@ -152,6 +154,7 @@ class Stores:
         file.recover(record.base, record.mode, record.exact_mode, record.mtime_ns)
         self._overlay.attach(record.path, file)
         self.changed(file)
+        reach("recover.done")
 
     # -- storing -------------------------------------------------------------------------------
 
@@ -244,6 +247,7 @@ class Stores:
                 continue
             items.append(_item(len(begun), path, snapshot))
             begun.append((file, snapshot))
+        reach("store.begun")
         results = self._engine.store(items)
         for item, (file, snapshot) in zip(items, begun, strict=True):
             outcome[file.ident] = self._landed(item.path, file, snapshot, results[item.key])
@@ -262,8 +266,10 @@ class Stores:
             file.store_failed()
             return result
         self._tree.changed(path, result)
+        reach("store.proven")
         if file.stored(snapshot, result):
             self._journal.forget(file.ident)
+            reach("store.forgotten")
         else:
             self.changed(file)
         return None
