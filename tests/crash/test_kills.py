@@ -57,12 +57,14 @@ def test_kills_at_fault_points(nursery: Nursery, tmp_path: Path) -> None:
     orders = [Order(f"{name}:{chance.randint(1, 4)}") for name in points * 4]
     found = run(nursery, tmp_path, orders, seed="points", kinds=KINDS, litter=True)
     assert report(found) == ""
-    assert set.union(*(each.reached for each in found)) == set(points)
+    assert set.union(*(each.reached for each in found)) >= set(points)
 
 
 def test_kills_during_recovery(nursery: Nursery, tmp_path: Path) -> None:
     points = ("recover.begun", "recover.done", "change.sent", "store.proven")
-    orders = [Order(again=f"{name}:{number}") for name in points for number in (1, 1, 2, 2, 3)]
+    # The first to die has taken something from its queue: there is something to take up.
+    orders = [Order("store.begun", f"{name}:{number}") for name in points for number in (1, 1, 2)]
+    orders += [Order("", f"{name}:{number}") for name in points for number in (1, 2)]
     found = run(nursery, tmp_path, orders, seed="again", kinds=KINDS, litter=True)
     assert report(found) == ""
-    assert set.union(*(each.reached for each in found)) == set(points)
+    assert set.union(*(each.reached for each in found)) >= set(points)
