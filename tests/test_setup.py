@@ -42,6 +42,10 @@ TOOLS = (
 )
 
 
+#: What the tests let work in a mount.
+PROGRAMS = ("vim", "nano", "emacs", "rsync", "git", "tar", "unzip", "sqlite3")
+
+
 class Machine:
     """A checkout on a machine that has nothing but `TOOLS` and the stand-ins of the test."""
 
@@ -72,7 +76,7 @@ class Machine:
             self.stand_in(name, f'echo "{name} $*" >>"{self.log}"')
 
     def give_fuse(self) -> None:
-        self.give("fusermount3", "file", "bzip2", "xz", "pgrep")
+        self.give("fusermount3", "file", "bzip2", "xz", "pgrep", *PROGRAMS)
         self.stand_in("ldconfig", "echo libfuse3.so.3; echo libfuse.so.2")
 
     def give_venv(self, extras: str) -> None:
@@ -134,14 +138,15 @@ def test_without_an_administrator_the_command_is_printed(machine: Machine) -> No
     assert done.returncode == 1
     assert (
         "  apt-get update && apt-get install -y --no-install-recommends --no-remove"
-        " bzip2 file fuse3 libfuse2t64 procps python3 python3-venv xz-utils\n"
+        " bzip2 emacs-nox file fuse3 git libfuse2t64 nano procps python3 python3-venv rsync"
+        " sqlite3 tar unzip vim xz-utils\n"
     ) in done.stderr
     assert machine.called() == ["apt-cache show libfuse2t64"]
 
 
 def test_what_is_missing_is_named_and_installed(machine: Machine) -> None:
     machine.give_venv("dev")
-    machine.give("apt-get", "file", "bzip2", "xz", "pgrep")
+    machine.give("apt-get", "file", "bzip2", "xz", "pgrep", *PROGRAMS)
     machine.stand_in("apt-cache", "false")
     after = machine.log.with_name("fusermount3")
     machine.stand_in("ldconfig", f'[ ! -e "{after}" ] || echo libfuse3.so.4 libfuse.so.2')

@@ -36,11 +36,6 @@ def run(fs: Driver, command: str, **names: object) -> str:
     return done.stdout
 
 
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
-
-
 def plant(top: Path) -> Path:
     """Make a tree of all that a project has: empty files, modes, links, odd names."""
     for directory in ("src/deep/deeper", "data", "empty", "bin", "with space/ü"):
@@ -159,7 +154,6 @@ def test_tar_written_in_the_mount(fs: Driver, there: Path, tree: Path) -> None:
 
 
 def test_rsync_twice(fs: Driver, there: Path, tree: Path, server: Server) -> None:
-    needs("rsync")
     # Owners aside: a user of the cluster can't give files away.
     command = 'rsync -rlpt --out-format=%n "$TREE/" tree/'
     run(fs, command, TREE=tree)
@@ -174,7 +168,6 @@ def test_rsync_twice(fs: Driver, there: Path, tree: Path, server: Server) -> Non
 
 
 def test_rsync_a_of_ones_own_files(fs: Driver, there: Path, tree: Path, server: Server) -> None:
-    needs("rsync")
     run(fs, 'rsync -a "$TREE/src/" src/', TREE=tree)
     fs.land()
     assert seen(there / "src", times=True) == seen(tree / "src", times=True)
@@ -254,7 +247,6 @@ def test_a_save_by_os_replace_is_one_upload(fs: Driver, there: Path, server: Ser
 
 
 def test_vim_saves(fs: Driver, there: Path, server: Server) -> None:
-    needs("vim")
     (there / "notes").write_bytes(b"old line\n")
     (there / "notes").chmod(0o640)
     for number in range(3):
@@ -290,7 +282,6 @@ def test_a_program_that_is_run_from_the_mount(fs: Driver, there: Path) -> None:
 
 
 def test_git(fs: Driver, there: Path, tree: Path) -> None:
-    needs("git")
     shutil.copytree(tree / "src", fs.path("repo"), symlinks=True)  # type: ignore[attr-defined]
     git = f"git {IDENTITY}"
     run(fs, f"cd repo; {git} init -q; {git} add .; {git} commit -qm first")
