@@ -138,7 +138,7 @@ class RemoteNames:
         after = self._parts.flights.commit(lambda: self._parts.bundler.link(old, new))
         file = self._overlay.file(old)
         if file is not None:
-            file.adopt(after)
+            file.adopt(self._tree.localised(old, after))
         self._learn(old, after)
         self._learn(new, after)
 
@@ -254,7 +254,7 @@ class RemoteNames:
         self._identity.move_inode(old, new)
         file = self._overlay.file(new)
         if file is not None:
-            file.adopt(after)
+            file.adopt(self._tree.localised(new, after))
         self._tree.changed(old, None)
         self._learn(new, after)
 

@@ -268,7 +268,7 @@ class RemoteFilesystem(Filesystem):
 
         after = self._parts.flights.commit(change)
         if file is not None:
-            file.adopt(after)
+            file.adopt(self._tree.localised(path, after))
         self._tree.changed(path, after)
 
     def chown(self, path: str, uid: int, gid: int) -> None:
@@ -303,7 +303,11 @@ class RemoteFilesystem(Filesystem):
 
     def recover(self, record: FileRecord) -> None:
         """Take up what an earlier process left, as the journal has it."""
-        self.stores.recover(record, self._view.new_attr(record.path, 0o644))
+        shown = record.base
+        if shown is None or shown.kind is not Kind.FILE:
+            # New; or put over a link, which is what the cluster still has.
+            shown = self._view.new_attr(record.path, 0o644)
+        self.stores.recover(record, shown)
 
     # -- extended attributes -------------------------------------------------------------------
 

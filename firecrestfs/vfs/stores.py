@@ -138,7 +138,7 @@ class Stores:
         self._journal.forget(file.ident)
 
     def recover(self, record: FileRecord, attr: Attr) -> None:
-        """Take up what an earlier process left; *attr* describes a new file at its path."""
+        """Take up what an earlier process left; *attr* is how the file is shown, sizes aside."""
         reach("recover.begun")
         name = split(record.path)[1]
         if not record.closed:
@@ -146,7 +146,7 @@ class Stores:
             self._journal.forget(record.ident)
             self.report(record.path, f"was being written when the mount died: kept as {where}")
             return
-        file = self._content.recover(record.ident, record.base or attr)
+        file = self._content.recover(record.ident, attr)
         if file is None:
             self._journal.forget(record.ident)
             self.report(record.path, "its bytes are gone from the state directory")
@@ -267,7 +267,7 @@ class Stores:
             return result
         self._tree.changed(path, result)
         reach("store.proven")
-        if file.stored(snapshot, result):
+        if file.stored(snapshot, self._tree.localised(path, result)):
             self._journal.forget(file.ident)
             reach("store.forgotten")
         else:

@@ -158,7 +158,7 @@ class RemoteTree:
         self.require_sendable(path)
         mark = self._metadata.mark()
         try:
-            attr = self._localised_attr(path, self._client.stat(self.system.name, path))
+            attr = self.localised(path, self._client.stat(self.system.name, path))
         except FileNotFoundError:
             self._metadata.put_attr(path, None, mark)
             raise
@@ -172,7 +172,7 @@ class RemoteTree:
 
     def changed(self, path: str, attr: Attr | None) -> None:
         """Note that *path* has the remote attributes *attr* now, or (None) is gone."""
-        self._metadata.changed(path, None if attr is None else self._localised_attr(path, attr))
+        self._metadata.changed(path, None if attr is None else self.localised(path, attr))
 
     def made_directory(self, path: str, attr: Attr) -> None:
         """Note that we made the directory *path*: it is known to be empty."""
@@ -231,7 +231,7 @@ class RemoteTree:
             attr = self._flights.run(
                 lambda: self._client.stat(self.system.name, path, follow=True), ("root", path)
             )
-            known = (self._localised_attr(path, attr), boottime() + _ROOT_TTL_S)
+            known = (self.localised(path, attr), boottime() + _ROOT_TTL_S)
             self._root_attrs[path] = known
         return known[0]
 
@@ -250,12 +250,13 @@ class RemoteTree:
 
     def _shown(self, directory: str, raw: Sequence[DirEntry]) -> list[DirEntry]:
         return [
-            DirEntry(entry.name, self._localised_attr(join(directory, entry.name), entry.attr))
+            DirEntry(entry.name, self.localised(join(directory, entry.name), entry.attr))
             for entry in raw
             if not guard.is_housekeeping(entry.name)
         ]
 
-    def _localised_attr(self, path: str, attr: Attr) -> Attr:
+    def localised(self, path: str, attr: Attr) -> Attr:
+        """Return *attr*, as the cluster tells it of *path*, with what the mount shows for it."""
         attr = self._identity.localise(path, attr)
         return self._with_target(path, attr) if attr.kind is Kind.SYMLINK else attr
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -111,6 +112,55 @@ def test_what_waits_is_seen_as_it_was(start: Start, dying: Files, there: Remote)
     files.close("f", info)
     assert [each["path"] for each in files.mount.pending()] == [files.path("f")]
     assert there.names() == []
+
+
+def edit(files: Files, name: str, data: bytes) -> None:
+    info = files.open(name, os.O_RDWR | os.O_TRUNC)
+    files.ops.write(files.path(name), data, 0, info)
+    files.close(name, info)
+
+
+@pytest.mark.parametrize("how", ["stored", "renamed", "chmod"])
+def test_an_edit_of_ones_own_file_belongs_to_oneself(
+    start: Start, dying: Files, there: Remote, how: str
+) -> None:
+    """The file as the cluster told of it last has the cluster's user ids, not this machine's."""
+    dying.create("f", b"one", 0o600)
+    assert dying.sync() == {}
+    name = "f"
+    if how == "renamed":
+        name = "g"
+        dying.ops.rename(dying.path("f"), dying.path("g"))
+    elif how == "chmod":
+        dying.ops.chmod(dying.path("f"), 0o400)
+        dying.ops.chmod(dying.path("f"), 0o600)
+    edit(dying, name, b"two")
+    before = dying.stat(name)
+    files = start(write_back=1000.0)
+    files.mount.recover()
+    assert files.stat(name)["st_uid"] == before["st_uid"] == os.getuid()
+    assert files.stat(name)["st_mode"] == before["st_mode"]
+    info = files.open(name, os.O_RDWR)
+    assert files.ops.read(files.path(name), 99, 0, info) == b"two"
+    files.close(name, info)
+
+
+def test_a_file_that_was_put_over_a_link_is_a_file(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "link").symlink_to("nowhere")
+    dying.refresh()
+    dying.create("f", b"content")
+    dying.ops.rename(dying.path("f"), dying.path("link"))
+    files = start(write_back=1000.0)
+    files.mount.recover()
+    assert stat.S_ISREG(files.stat("link")["st_mode"])
+    info = files.open("link", os.O_RDONLY)
+    assert files.ops.read(files.path("link"), 99, 0, info) == b"content"
+    files.close("link", info)
+    assert files.sync() == {}
+    assert not (there.local / "link").is_symlink()
+    assert (there.local / "link").read_bytes() == b"content"
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o600, 0o755])
