@@ -127,6 +127,14 @@ class Site:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
+    def unmount(self) -> None:
+        """Let the mount end in order: everything is stored first."""
+        os.kill(self.pid, signal.SIGTERM)
+        assert wait_for(lambda: _is_gone(self.pid), COMMAND_S)
+        assert mounted_type(self.path) is None
+        if self._guard is not None:
+            self._guard.cancel()
+
     def end(self) -> None:
         """Kill and unmount."""
         self.kill()
