@@ -2,15 +2,18 @@
 # Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run.
 
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types bench api-docs clean
+.PHONY: help setup demo test crash-test model-test lint types bench bench-writeback api-docs clean
 
 help:
 	@echo 'make demo    mount an emulated centre to play with; Ctrl-C leaves nothing behind'
 	@echo 'make setup   only the set-up: the program is then .venv/bin/firecrestfs'
 	@echo 'make test    run all tests, on real mounts too;  make test ARGS="-x -k rename"'
+	@echo 'make crash-test  kill mounts by the thousand;  make crash-test ARGS="--kills 5000"'
+	@echo 'make model-test  compare random operations with a plain directory, 500 times over'
 	@echo 'make lint    check the style with ruff'
 	@echo 'make types   check the types with mypy'
 	@echo 'make bench   measure a mount of the emulated centre'
+	@echo 'make bench-writeback  measure copying into it, beside rclone, sshfs and pyfirecrest'
 	@echo 'make api-docs  write the reference of the Python client into build/api'
 	@echo 'make clean   remove .venv and all caches'
 	@echo
@@ -29,6 +32,14 @@ test:
 	@scripts/setup test
 	@.venv/bin/python -m pytest $(ARGS)
 
+crash-test:
+	@scripts/setup test
+	@.venv/bin/python scripts/crash_test.py $(ARGS)
+
+model-test:
+	@scripts/setup test
+	@FIRECRESTFS_TEST_EXAMPLES=500 .venv/bin/python -m pytest tests/model $(ARGS)
+
 lint:
 	@scripts/setup dev
 	@.venv/bin/ruff check .
@@ -41,6 +52,10 @@ types:
 bench:
 	@scripts/setup test
 	@.venv/bin/python scripts/bench_mount.py $(ARGS)
+
+bench-writeback:
+	@scripts/setup test
+	@.venv/bin/python scripts/bench_writeback.py $(ARGS)
 
 api-docs:
 	@scripts/setup dev

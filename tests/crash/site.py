@@ -104,11 +104,17 @@ class Site:
         self._take_away()
         self.pid = self.nursery.bear(order)
         assert wait_for(lambda: mounted_type(self.path) == FUSE_TYPE or not self.lives, 30)
-        self._guard = threading.Timer(COMMAND_S, self._kill)
-        self._guard.start()
+        self.watch()
         alive = self.lives
         assert alive or fault, self.log.read_text()[-2000:]
         return alive
+
+    def watch(self, seconds: float = COMMAND_S) -> None:
+        """Kill the mount in *seconds* from now: calls of the test then fail instead of hanging."""
+        if self._guard is not None:
+            self._guard.cancel()
+        self._guard = threading.Timer(seconds, self._kill)
+        self._guard.start()
 
     @property
     def lives(self) -> bool:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..crash.site import Nursery
-from ..harness import EmulatorProcess
+pytest.register_assert_rewrite("tests.model.machine")
+
+from ..crash.site import Nursery  # noqa: E402
+from ..harness import EmulatorProcess  # noqa: E402
 
 
 @pytest.fixture(scope="session")

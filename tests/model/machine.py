@@ -35,6 +35,8 @@ names = st.sampled_from(("a", "b", "c", "d", "d/a", "d/b", "d/e", "d/e/a", "a b"
 top_names = st.sampled_from(("a", "b", "c"))
 contents = st.sampled_from([b"", b"x", b"some text\n", b"other", b"z" * 5000, bytes(200_000)])
 modes = st.sampled_from([0o600, 0o640, 0o644, 0o755])
+#: What hangs in a mount for so long (seconds) fails.
+_EXAMPLE_S = 90.0
 _CONFLICT = re.compile(r"\.conflict-.*")
 _numbers = itertools.count(1)
 
@@ -57,6 +59,7 @@ class MountMachine(RuleBasedStateMachine):
         self.plain = KernelDriver(local)
         self.fs = self.site.driver.at(f"{self.site.driver.base}/{self.name}")
         self.site.driver.refresh()
+        self.site.watch(_EXAMPLE_S)
         self.open: list[tuple[int, int, str]] = []
         assert wait_for(lambda: self.fs.exists(""), 5)
 
@@ -66,8 +69,7 @@ class MountMachine(RuleBasedStateMachine):
             while self.open:
                 self.close(0)
             self.land()
-            there = KernelDriver(self.there)
-            assert self.tree(there) == self.tree(self.plain)
+            assert self.tree(KernelDriver(self.there)) == self.tree(self.plain), "on the cluster"
         finally:
             self.fs.close_all()
             self.plain.close_all()
