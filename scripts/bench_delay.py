@@ -71,6 +71,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Be silent."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Be silent: clients drop kept connections as they like."""
+
+
 for _method in _METHODS:
     setattr(_Handler, f"do_{_method}", _Handler.forward)
 
@@ -78,8 +85,7 @@ for _method in _METHODS:
 def serve_http(upstream: int, delay_s: float) -> None:
     """Delay each request; print the count for each line that is read."""
     _Handler.upstream, _Handler.delay_s = upstream, delay_s
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_address[1], flush=True)
     for _ in sys.stdin:

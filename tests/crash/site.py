@@ -87,6 +87,8 @@ class Site:
         }
         #: What the mount's machine is made to look like: see `nursery`.
         self.machine: dict[str, str] = {}
+        #: Seconds that a test may use a mount.
+        self.watch_s = COMMAND_S
         self.pid = 0
         self._guard: threading.Timer | None = None
 
@@ -109,11 +111,11 @@ class Site:
         assert alive or fault, self.log.read_text()[-2000:]
         return alive
 
-    def watch(self, seconds: float = COMMAND_S) -> None:
-        """Kill the mount in *seconds* from now: calls of the test then fail instead of hanging."""
+    def watch(self) -> None:
+        """Kill the mount in `watch_s` from now: calls of the test then fail instead of hanging."""
         if self._guard is not None:
             self._guard.cancel()
-        self._guard = threading.Timer(seconds, self._kill)
+        self._guard = threading.Timer(self.watch_s, self._kill)
         self._guard.start()
 
     @property
