@@ -33,6 +33,8 @@ from .running import Mount
 log = logging.getLogger(__name__)
 
 _MOUNT_S = 30.0
+#: A process that was killed is gone within so many seconds.
+_DYING_S = 5.0
 _TICK_S = 5.0
 #: A clock that ran this much longer than the other (seconds): the machine slept.
 _SLEPT_S = 30.0
@@ -292,9 +294,7 @@ def _take_lock(state_dir: Path, mountpoint: str) -> int:
     Raises EBUSY with the pid and mountpoint of the process that has it.
     """
     fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked(fd):
         holder = os.pread(fd, 4096, 0).decode("utf-8", "replace")
         os.close(fd)
         raise os_error(
@@ -302,10 +302,25 @@ def _take_lock(state_dir: Path, mountpoint: str) -> int:
             mountpoint,
             f"this server is mounted already by {holder}; to mount it twice, give the second "
             "mount a --state-dir and a --cache-dir of its own",
-        ) from None
+        )
     os.ftruncate(fd, 0)
     os.pwrite(fd, os.fsencode(f"process {os.getpid()} at {mountpoint}"), 0)
     return fd
+
+
+def _locked(fd: int) -> bool:
+    """Lock *fd*; a holder that was killed keeps the lock until its last thread has ended."""
+    end = time.monotonic() + _DYING_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            word = os.pread(fd, 4096, 0).decode("utf-8", "replace").split(" ")[1:2]
+            dying = word and word[0].isdecimal() and not mountpoints.is_alive(int(word[0]))
+            if not dying or time.monotonic() > end:
+                return False
+        time.sleep(0.02)
 
 
 def _raise_file_limit() -> None:
