@@ -27,6 +27,8 @@ from .model import Kind
 
 #: What was discarded stays so long (seconds).
 DISCARDED_S = 7 * 86400.0
+#: A process that was killed is gone within so many seconds.
+_DYING_S = 5.0
 _JOURNAL = "journal.sqlite"
 _KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "link"}
 
@@ -163,15 +165,28 @@ def take_lock(state_dir: Path, holder: str) -> int:
     Raises EBUSY with the words of the process that has it.
     """
     fd = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked(fd):
         other = os.pread(fd, 4096, 0).decode("utf-8", "replace")
         os.close(fd)
-        raise os_error(errno.EBUSY, str(state_dir), f"in use by {other}") from None
+        raise os_error(errno.EBUSY, str(state_dir), f"in use by {other}")
     os.ftruncate(fd, 0)
     os.pwrite(fd, os.fsencode(holder), 0)
     return fd
+
+
+def _locked(fd: int) -> bool:
+    """Lock *fd*; a holder that was killed keeps the lock until its last thread has ended."""
+    end = time.monotonic() + _DYING_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            word = os.pread(fd, 4096, 0).decode("utf-8", "replace").split(" ")[1:2]
+            dying = word and word[0].isdecimal() and not mountpoints.is_alive(int(word[0]))
+            if not dying or time.monotonic() > end:
+                return False
+        time.sleep(0.02)
 
 
 def copy_out(source: Path, target: Path) -> Path:

@@ -30,17 +30,18 @@ from tests.harness import EmulatorProcess
 _AGAIN = ("recover.begun", "recover.done", "change.sent", "change.answered", "store.proven")
 
 
-def orders(kills: int, seed: str, fault: str) -> Iterator[Order]:
+def orders(kills: int, seed: str, only: str) -> Iterator[Order]:
     """Yield rounds until *kills* mounts have died, with a line about the progress now and then."""
     chance = random.Random(seed)
     done, started, told = 0, time.monotonic(), 0.0
     while done < kills:
-        name = fault or chance.choice(["", "", *POINTS])
+        name = only or chance.choice(["", "", *POINTS])
         again = f"{chance.choice(_AGAIN)}:{chance.randint(1, 3)}" if chance.random() < 0.3 else ""
         if name.startswith("recover"):
             name, again = "", f"{name}:{chance.randint(1, 3)}"
         done += 1 + bool(again)
-        yield Order(f"{name}:{chance.randint(1, 8)}" if name else "", again)
+        fault = f"{name}:{chance.randint(1, 8)}" if name else ""
+        yield Order(fault, again, look=chance.random() < 0.2)
         now = time.monotonic() - started
         if now - told > 10:
             told = now

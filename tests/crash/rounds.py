@@ -18,7 +18,7 @@ from firecrestfs import faultpoints
 
 from ..harness import COMMAND_S, wait_for
 from .site import HERE, Nursery, Site
-from .told import DEATH, Told, Tree, is_ours, read_manifest
+from .told import DEATH, Told, Tree, is_ours, read_manifest, tree_of
 
 #: All fault points, as their table has them.
 POINTS = [
@@ -36,11 +36,13 @@ _FAULT_S = 1.5
 class Order:
     """How the mount dies in a round: at *fault*, else at a random moment.
 
-    At *again* the next one dies, too, before all that it took up is stored.
+    At *again* the next one dies, too, before all that it took up is stored. With *look* nothing is
+    drained after that: what the next mount shows is compared, and goes on being changed.
     """
 
     fault: str = ""
     again: str = ""
+    look: bool = False
 
 
 @dataclass
@@ -81,7 +83,11 @@ class Rounds:
             if self.site.mount(again):
                 wait_for(lambda: not self.site.lives, 0.5)
             self._die(again)
-        self._check(told, f"round {number} of {self.seed}, {order}, the writer at: {told.cut}")
+        where = f"round {number} of {self.seed}, {order}, the writer at: {told.cut}"
+        if order.look:
+            self._look(told, where)
+        else:
+            self._check(told, where)
 
     def _die(self, fault: str) -> None:
         if fault and not self.site.lives:
@@ -99,6 +105,16 @@ class Rounds:
             finally:
                 self.site.kill()
                 writer.wait(COMMAND_S)
+
+    def _look(self, told: Told, where: str) -> None:
+        self.site.mount()
+        found = tree_of(self.site.top)
+        wrong = told.wrong(found)
+        if wrong:
+            text = "\n    ".join([*wrong, *self.site.errors()])
+            self.wrong.append(f"{where}, in the mount:\n    {text}")
+        self.known = found
+        self.site.kill()
 
     def _check(self, told: Told, where: str) -> None:
         self.site.mount()

@@ -28,8 +28,20 @@ RANDOM_KILLS = int(os.environ.get("FIRECRESTFS_TEST_KILLS", "120"))
 def test_kills_at_random_moments(nursery: Nursery, tmp_path: Path) -> None:
     chance = random.Random(2)
     again = ["", "", "", "recover.done:2", "change.sent:2", "change.answered:1"]
-    orders = [Order(again=chance.choice(again)) for _ in range(RANDOM_KILLS)]
+    orders = [
+        Order(again=chance.choice(again), look=chance.random() < 0.3) for _ in range(RANDOM_KILLS)
+    ]
     found = run(nursery, tmp_path, orders, seed="all")
+    assert report(found) == ""
+
+
+def test_kills_while_stores_go_on(nursery: Nursery, tmp_path: Path) -> None:
+    """Nobody waits for anything to land: files are saved again while the cluster has them half."""
+    points = ["change.unsent", "change.sent", "change.answered", "store.proven", "store.begun"]
+    orders = [
+        Order(f"{name}:{number}", look=number < 3) for name in points for number in (1, 2, 1, 2, 3)
+    ]
+    found = run(nursery, tmp_path, orders, seed="on", kinds="new,rewrite,tempsave,tempsave")
     assert report(found) == ""
 
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.timeout(3600)]
 EXAMPLES = int(os.environ.get("FIRECRESTFS_TEST_EXAMPLES", "0"))
 #: A failure is told as it was found: to make it smaller would take minutes.
 BOUNDS = settings(
-    max_examples=EXAMPLES or 15,
+    max_examples=EXAMPLES or 12,
     stateful_step_count=40,
     deadline=None,
     database=None,

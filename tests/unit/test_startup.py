@@ -7,6 +7,8 @@ import errno
 import fcntl
 import os
 import socket
+import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,18 @@ def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     second = daemon._take_lock(tmp_path, "/mnt/b")
     assert (tmp_path / "lock").read_text() == f"process {os.getpid()} at /mnt/b"
     os.close(second)
+
+
+def test_a_holder_that_is_dying_is_waited_for(tmp_path: Path) -> None:
+    """After kill -9 the process counts as dead while the last of its threads holds the lock."""
+    first = daemon._take_lock(tmp_path, "/mnt/a")
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    (tmp_path / "lock").write_text(f"process {dead.pid} at /mnt/a")
+    timer = threading.Timer(0.3, os.close, (first,))
+    timer.start()
+    os.close(daemon._take_lock(tmp_path, "/mnt/a"))
+    timer.join()
 
 
 def test_the_lock_is_not_handed_on_to_programs(tmp_path: Path) -> None:
