@@ -122,6 +122,11 @@ class Controls:
 
     def _sync(self, path: str) -> dict[str, Any]:
         self._try_anew()
+        # What an earlier process left is part of what is to be stored.
+        while self._wired().recovering:
+            if interrupted():
+                raise os_error(errno.EINTR)
+            time.sleep(SLICE_S)
         failed: dict[str, str] = {}
         for name, files, inside in self._below(path):
             stores = files.stores.flush(files.followed(inside), None, interrupted, patience=_TRIES)

@@ -92,7 +92,7 @@ def serve(
     )
     (config.local_state_dir / "last-exit.json").unlink(missing_ok=True)
     ready()
-    threading.Thread(target=mount.recover, name="recover", daemon=True).start()
+    mount.begin_recovery()
     try:
         _watch(mount, fuse, stop)
         return _end(config, mount, mountpoint, fuse, stop)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from . import mountpoints
 from .cache.asides import LOST_NAME, Asides
 from .cache.database import Database
 from .cache.journal import Journal, Record

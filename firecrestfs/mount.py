@@ -169,24 +169,9 @@ class _Connector:
         return files, jobs
 
     def _parts(self, system: System, user: UserInfo) -> RemoteParts:
-        settings = self.config.system(system.name)
         identity = Identity(system.name, user, os.getuid(), os.getgid())
-        metadata = MetadataCache(
-            ttl=self.config.ttl if settings.ttl is None else settings.ttl,
-            negative_ttl=(
-                self.config.negative_ttl if settings.negative_ttl is None else settings.negative_ttl
-            ),
-        )
-        features = self.client.features(system.name)
-        tree = RemoteTree(
-            self.client,
-            system,
-            identity,
-            metadata,
-            self.flights,
-            features,
-            verbatim_links=self.config.symlinks == "verbatim",
-        )
+        tree = self._tree(system, identity)
+        features = tree.features
         overlay = Overlay()
         bundler = Bundler(self.client, system.name, self._leftovers(system.name))
         engine = TransferEngine(
@@ -233,6 +218,24 @@ class _Connector:
             stores,
             self.flights,
             self.journal,
+        )
+
+    def _tree(self, system: System, identity: Identity) -> RemoteTree:
+        settings = self.config.system(system.name)
+        metadata = MetadataCache(
+            ttl=self.config.ttl if settings.ttl is None else settings.ttl,
+            negative_ttl=(
+                self.config.negative_ttl if settings.negative_ttl is None else settings.negative_ttl
+            ),
+        )
+        return RemoteTree(
+            self.client,
+            system,
+            identity,
+            metadata,
+            self.flights,
+            self.client.features(system.name),
+            verbatim_links=self.config.symlinks == "verbatim",
         )
 
     def _leftovers(self, system: str) -> Leftovers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +29,22 @@ class Mount:
     errors: ErrorLog
     journal: Journal
     sealer: Sealer
+    recovering: bool = False  # what an earlier process left is still being taken up
     was_away: bool = False  # whether the server was out of reach at the latest look
 
+    def begin_recovery(self) -> None:
+        """Take up, in a thread of its own, what an earlier process left."""
+        self.recovering = True
+        threading.Thread(target=self.recover, name="recover", daemon=True).start()
+
     def recover(self) -> None:
+        """Take up what an earlier process left."""
+        try:
+            self._recover()
+        finally:
+            self.recovering = False
+
+    def _recover(self) -> None:
         """Look into the systems for which an earlier process left something to be stored."""
         for name in sorted({record.system for record in self.journal.records()}):
             try:

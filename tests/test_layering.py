@@ -30,7 +30,7 @@ RANKS = {
     "door": 5,
     "fuseops": 6,
     "mountpoints": 6,
-    "kept": 6,
+    "kept": 7,
     "running": 7,
     "controls": 8,
     "mount": 9,

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import enum
 import errno
-import fcntl
 import logging
 import os
-import shutil
 import threading
 import time
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, Source, same_version
+
+from .copying import checksum_of, copy_beside
 
 log = logging.getLogger(__name__)
 
@@ -472,42 +471,3 @@ class CachedFile:
             target.write_bytes(source.read_bytes())
             with suppress(FileNotFoundError):
                 source.unlink()
-
-
-#: A closed version larger than this isn't copied before it is written on.
-_COPY_BYTES = 64 << 20
-#: Larger files aren't summed up when they are closed: too slow for a close.
-_SUM_BYTES = 16 << 20
-_FICLONE = 0x40049409
-
-
-def copy_beside(source: Path, target: Path) -> bool:
-    """Copy *source* to *target*, by sharing its blocks where the file system can.
-
-    False, and no copy, where that can't be done quickly. After an error there is none either.
-    """
-    done = False
-    try:
-        with source.open("rb") as old, target.open("wb") as new:
-            with suppress(OSError):
-                fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
-                done = True
-            if not done and os.fstat(old.fileno()).st_size <= _COPY_BYTES:
-                shutil.copyfileobj(old, new, 1 << 20)
-                done = True
-    except OSError:
-        done = False
-        raise
-    finally:
-        if not done:
-            target.unlink(missing_ok=True)
-    return done
-
-
-def checksum_of(path: Path) -> int:
-    """Return a checksum of the bytes at *path*; -1 for a file too large, or absent."""
-    try:
-        data = path.read_bytes() if path.stat().st_size <= _SUM_BYTES else None
-    except FileNotFoundError:
-        return -1
-    return -1 if data is None else zlib.crc32(data)

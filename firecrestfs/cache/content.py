@@ -16,7 +16,8 @@ from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
 
 from .asides import Asides
-from .cached_file import CachedFile, checksum_of
+from .cached_file import CachedFile
+from .copying import checksum_of
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20

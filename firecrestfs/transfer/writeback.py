@@ -179,6 +179,11 @@ class WriteBack:
             ]
         return sorted(rows, key=lambda row: row.since)
 
+    def has_parked(self) -> bool:
+        """Tell, at little cost, whether anything is parked."""
+        with self._condition:
+            return any(each.parked for each in self._entries.values())
+
     def error_of(self, key: str) -> OSError | None:
         """Return why the last try to store *key* failed, None where it didn't."""
         with self._condition:

@@ -323,6 +323,8 @@ class Stores:
 
     def require_room(self, path: str) -> None:
         """Raise what the cluster says to stores near *path* while it has no room for them."""
+        if not self._queue.has_parked():
+            return
         root = self._tree.root_of(path)
         for other, row in self.pending():
             reason = row.error

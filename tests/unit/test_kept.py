@@ -11,7 +11,7 @@ import pytest
 
 from firecrestfs.cache.asides import Asides
 from firecrestfs.cache.database import Database
-from firecrestfs.cache.journal import FileRecord, Journal
+from firecrestfs.cache.journal import Journal, Record
 from firecrestfs.kept import Origin, StateDirectory, copy_out, state_directories, take_lock
 from firecrestfs.model import Kind
 from firecrestfs.vfs.lostfound import LostFound
@@ -28,7 +28,7 @@ def state(tmp_path: Path) -> StateDirectory:
     (path / "files").mkdir(parents=True)
     journal = Journal(Database(path / "journal.sqlite"))
     for number, name in enumerate(["/home/me/f", "/home/me/g"]):
-        journal.record(FileRecord(f"ident{number}", "daint", name, True, None, False, None, None))
+        journal.record(Record(f"ident{number}", "daint", name, "", size=0))
     journal.close()
     (path / "files/ident0").write_bytes(b"content")
     os.utime(path / "files/ident0", (1e9, 1e9))
