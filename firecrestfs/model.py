@@ -264,8 +264,8 @@ class StoreItem:
     are None where the cluster's defaults will do; unless `exact_mode`, the cluster's umask may
     take bits for group and others from the mode, as it would from a file that was made there.
     `written_ns` is when it was written here: a time for where one must be given. `sent` are size
-    and SHA-256 of earlier stores whose outcome isn't known. `inherits`: a directory whose parent
-    passes on its group or an ACL.
+    and SHA-256 of earlier stores whose outcome isn't known, `torn` the bytes of the last of them.
+    `inherits`: a directory whose parent passes on its group or an ACL.
     """
 
     key: int
@@ -279,4 +279,5 @@ class StoreItem:
     link: str = ""
     written_ns: int | None = None
     sent: tuple[tuple[int, str], ...] = ()
+    torn: bytes = b""
     inherits: bool = False

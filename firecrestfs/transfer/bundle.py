@@ -149,7 +149,7 @@ class Bundler:
     def _remove(self, path: str, *, suppress_errors: bool = True) -> None:
         try:
             if path.endswith(_ARCHIVE):
-                self._client.remove(self._system, path, Kind.FILE)
+                self._client.remove_proven(self._system, path)
             else:
                 self._client.remove_tree(self._system, path)
         except FileNotFoundError:

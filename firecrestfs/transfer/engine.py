@@ -112,14 +112,20 @@ class TransferEngine:
         self._client.chmod(self._system.name, path, mode)
         return self._client.stat(self._system.name, path)
 
-    def holds(self, path: str, now: Attr, sent: Sequence[tuple[int, str]]) -> bool:
-        """Tell whether *path*, described by *now*, is what one of the stores *sent* left there."""
+    def holds(
+        self, path: str, now: Attr, sent: Sequence[tuple[int, str]], torn: bytes = b""
+    ) -> bool:
+        """Tell whether *path*, described by *now*, is what one of the stores *sent* left there.
+
+        *torn*: or a beginning of these bytes.
+        """
         if now.size == 0:
             # Torn, before its first byte.
             return True
-        if not any(size == now.size for size, _ in sent):
-            return False
-        return (now.size, self._client.checksum(self._system.name, path)) in sent
+        possible = {digest for size, digest in sent if size == now.size}
+        if now.size <= len(torn):
+            possible.add(digest_of(torn[: now.size]))
+        return bool(possible) and self._client.checksum(self._system.name, path) in possible
 
     # -- one file ------------------------------------------------------------------------------
 
@@ -266,7 +272,7 @@ class TransferEngine:
             ours = digest_of(item.data[: now.size])
             if now.size == 0 or self._client.checksum(self._system.name, item.path) == ours:
                 return _Standing.LANDED if now.size == len(item.data) else _Standing.TORN
-        if now.kind is Kind.FILE and item.sent and self.holds(item.path, now, item.sent):
+        if now.kind is Kind.FILE and item.sent and self.holds(item.path, now, item.sent, item.torn):
             # An earlier version of ours, whose answer got lost.
             return _Standing.TORN
         return _Standing.CHANGED

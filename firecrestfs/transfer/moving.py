@@ -26,7 +26,8 @@ class Expected(NamedTuple):
     """What a move may replace: what was known of it, and stores of ours whose end isn't known."""
 
     base: Attr | None
-    sent: Sequence[tuple[int, str]]
+    sent: Sequence[tuple[int, str]] = ()
+    torn: bytes = b""
 
 
 class OneFileError(OSError):
@@ -142,7 +143,7 @@ class Mover:
             base = replace(base, ctime_ns=now.ctime_ns if now.ino == base.ino else base.ctime_ns)
         if base is not None and self._engine.is_same_version(path, base, now):
             return True
-        return bool(expected.sent) and self._engine.holds(path, now, expected.sent)
+        return bool(expected.sent) and self._engine.holds(path, now, expected.sent, expected.torn)
 
     def _run(self, old: str, new: str, kind: Kind, source: Attr, target: Attr | None) -> Attr:
         if self._features.rename:

@@ -32,13 +32,15 @@ class Unlinked:
     """One entry to remove at the absolute remote `path`.
 
     `base` is what was known of it. Where that is None, only what a store of ours that failed may
-    have left there is removed; `sent` are the size and SHA-256 of such stores.
+    have left there is removed; `sent` are the size and SHA-256 of such stores, `torn` the bytes of
+    the last.
     """
 
     path: str
     kind: Kind
     base: Attr | None
     sent: Sequence[tuple[int, str]] = ()
+    torn: bytes = b""
 
 
 class Remover:
@@ -103,7 +105,7 @@ class Remover:
             return file.base is not None
         if file.base is not None and self._engine.is_same_version(file.path, file.base, now):
             return True
-        return bool(file.sent) and self._engine.holds(file.path, now, file.sent)
+        return bool(file.sent) and self._engine.holds(file.path, now, file.sent, file.torn)
 
     def _rm(self, path: str) -> None:
         """Remove *path*, which was proven a moment ago; a lost answer is settled."""

@@ -62,6 +62,7 @@ class Entry:
     replacing: Entry | None = None  # an unlinked file that this one was renamed over
     replaced_by: Entry | None = None  # the other way round
     sent: tuple[Sent, ...] = ()  # stores that were begun since the last one that is proven
+    torn: bytes = b""  # what the last store carried whose end isn't known; not kept over a death
     attempted: str = ""  # where such a store may have left a new file
     moving: Moving | None = None  # a move that was begun on the cluster
 

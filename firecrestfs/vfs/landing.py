@@ -96,7 +96,7 @@ class Landing:
         for entry in entries:
             self._moves.find(entry)
         wanted = {
-            entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent)
+            entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent, entry.torn)
             for entry in entries
         }
         results = self._remover.remove(list(wanted.values()))
@@ -147,6 +147,7 @@ class Landing:
             assert entry.shown is not None
             mtime_ns = entry.shown.mtime_ns
             mode = entry.wanted_mode if entry.kind is Kind.DIRECTORY else None
+            entry.attempted = target
             item = StoreItem(key, target, b"", mode, mtime_ns=mtime_ns, kind=entry.kind)
             return replace(item, link=entry.text, inherits=entry.inherits), None
         snapshot = entry.file.begin_store()
@@ -167,6 +168,7 @@ class Landing:
                 snapshot.base,
                 written_ns=entry.file.attr.mtime_ns,
                 sent=earlier,
+                torn=entry.torn,
             ),
             snapshot,
         )
@@ -196,9 +198,12 @@ class Landing:
         if isinstance(result, OSError):
             if entry.file is not None:
                 entry.file.store_failed()
+                if getattr(result, "ambiguous", False):
+                    # Some beginning of it may be there now, whatever is written here meanwhile.
+                    entry.torn = item.data
                 return result
             return self._not_made(entry, result)
-        entry.sent, entry.attempted = (), ""
+        entry.sent, entry.attempted, entry.torn = (), "", b""
         self._overlay.settle(entry, path)
         if entry.kind is Kind.SYMLINK:
             result = replace(result, target=item.link)
@@ -207,11 +212,9 @@ class Landing:
         else:
             self._tree.changed(path, result)
         if entry.file is None:
-            if entry.wanted_mode == result.mode & 0o7777:
+            if entry.wanted_mode in (item.mode, result.mode & 0o7777):
                 entry.wanted_mode = None
             entry.landed(self._tree.localised(path, result))
-            if entry.wanted_mode == item.mode:
-                entry.wanted_mode = None
         elif snapshot is not None:
             reach("store.proven")
             entry.file.stored(snapshot, self._tree.localised(path, result))

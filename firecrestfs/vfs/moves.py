@@ -59,7 +59,9 @@ class Moves:
         if there is not None and replacing is None:
             # Two that take each other's names: one steps aside first.
             target = self._mover.aside(target)
-        expected = None if replacing is None else Expected(replacing.base, replacing.sent)
+        expected = (
+            None if replacing is None else Expected(replacing.base, replacing.sent, replacing.torn)
+        )
 
         def begin(source: Attr) -> None:
             entry.moving = Moving(target, source.dev, source.ino)

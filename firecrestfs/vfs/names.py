@@ -125,6 +125,7 @@ class RemoteNames:
         self._overlay.settle(old, "")
         old.attempted = ""
         new.sent += old.sent
+        new.torn = new.torn or old.torn
         if not origin:
             # Never proven to be there: as new as before, but what is found may be ours.
             new.attempted = attempted

@@ -249,7 +249,7 @@ class RemoteTree:
             raise os_error(errno.ENOENT, path)
         if not self._ask_singly(directory):
             try:
-                listed = self._flights.run(lambda: self.fetch_listing(directory), ("ls", directory))
+                listed = self._listed_for(directory)
             except OSError as exc:
                 self._may_ask_singly(directory, exc)
             else:
@@ -257,6 +257,14 @@ class RemoteTree:
                     return listed[name]
                 raise os_error(errno.ENOENT, path)
         return self._flights.run(lambda: self.fetch_attr(path), ("stat", path))
+
+    def _listed_for(self, directory: str) -> Mapping[str, Attr]:
+        """List *directory* for a look-up in it, or the tree that a program looks through."""
+        parent = split(directory)[0]
+        if self._metadata.listing(parent) is not None:
+            # rsync looks for each file that it would send, and lists nothing.
+            self._walks.read(parent)
+        return self._listed(directory)
 
     def _ask_singly(self, directory: str) -> bool:
         """Tell whether listing *directory* to find one entry of it is known to be no good."""

@@ -15,7 +15,7 @@ from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.bundle import OUR_PREFIX, Bundler
 from firecrestfs.transfer.engine import TransferEngine
-from firecrestfs.transfer.moving import Mover, OneFileError
+from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
 from .conftest import SETTINGS
 from .storing import counts
@@ -73,7 +73,8 @@ class Moves:
         begun: tuple[str, int, int] | None = None,
     ) -> Attr:
         old, new = self.there / old, self.there / new
-        return self.mover.move(old, new, kind, expected, begun, self.begun.append)
+        known = None if expected is None else Expected(expected)
+        return self.mover.move(old, new, kind, known, begun, self.begun.append)
 
     def again(self, old: str, new: str, kind: Kind, expected: Attr | None = None) -> Attr:
         """Try again after a failure, knowing what was noted."""
