@@ -265,6 +265,7 @@ class RemoteNames:
                 self._release_replaced(replaced)
                 self._overlay.unlink(replaced)
             moved = self._overlay.move(entry, new)
+            left = self._left_by(moved)
             there = self._overlay.unlinked_at(entry)
             adopted = there is not None and self._adopter_of(there) is entry
             if there is not None and adopted:
@@ -274,14 +275,27 @@ class RemoteNames:
         gone = [each for each in {id(e): e for e in (replaced, there) if e is not None}.values()]
         reach("rename.moved")
         # All at once: what was renamed over is gone from the journal only with the rename in it.
-        self._stores.note(*moved, *gone)
+        self._stores.note(*moved, *gone, *left)
         reach("rename.noted")
-        self._stores.changed(*moved)
+        self._stores.changed(*moved, *left)
         for each in gone:
             if each.busy or self._overlay.differs(each):
                 self._stores.changed(each)
             elif not self._overlay.is_orphaned(each):
                 self._stores.discard(each)
+
+    def _left_by(self, moved: list[Entry]) -> list[Entry]:
+        """Part from *moved* what stores without an answer may have left under the old names."""
+        left = []
+        for entry in moved:
+            unsure = entry.attempted and not entry.origin and not entry.busy
+            if unsure and self._overlay.target(entry) != entry.attempted:
+                ghost = Entry(uuid.uuid4().hex, entry.kind, "", "")
+                ghost.attempted, ghost.sent, ghost.torn = entry.attempted, entry.sent, entry.torn
+                entry.attempted, entry.sent, entry.torn = "", (), b""
+                self._overlay.add(ghost)
+                left.append(ghost)
+        return left
 
     @staticmethod
     def _may_replace(entry: Entry, there: Entry) -> bool:

