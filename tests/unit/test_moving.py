@@ -14,7 +14,7 @@ from firecrestfs.emulator import Emulator
 from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.bundle import OUR_PREFIX, Bundler
-from firecrestfs.transfer.engine import TransferEngine
+from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
 from .conftest import SETTINGS
@@ -60,6 +60,7 @@ class Moves:
         self.mover = Mover(client, "cluster", self.bundler, engine, features)
         self.client, self.there = client, there
         self.begun: list[Attr] = []
+        self.sent: list[tuple[int, str]] = []
 
     def stat(self, name: str) -> Attr:
         return self.client.stat("cluster", self.there / name)
@@ -73,7 +74,7 @@ class Moves:
         begun: tuple[str, int, int] | None = None,
     ) -> Attr:
         old, new = self.there / old, self.there / new
-        known = None if expected is None else Expected(expected)
+        known = None if expected is None else Expected(expected, self.sent)
         return self.mover.move(old, new, kind, known, begun, self.begun.append)
 
     def again(self, old: str, new: str, kind: Kind, expected: Attr | None = None) -> Attr:
@@ -201,6 +202,16 @@ def test_a_directory_goes_neither_over_nor_into_something(
     before = sorted(each.name for each in there.local.rglob("*"))
     assert code_of(moves.move, "old", "new", Kind.DIRECTORY, moves.stat("new")) == errno.EEXIST
     assert sorted(each.name for each in there.local.rglob("*")) == before
+
+
+def test_what_a_store_of_ours_left_may_be_replaced(moves: Moves, two: Remote) -> None:
+    """Its answer got lost, then the file was renamed over: that is no change of another's."""
+    expected = moves.stat("d/new")
+    (two.local / "d/new").write_text("a later one of ours")
+    moves.sent = [(19, digest_of(b"a later one of ours"))]
+    moves.move("old", "d/new", expected=expected)
+    assert (two.local / "d/new").read_text() == "source"
+    assert two.names() == ["d"]
 
 
 def test_two_names_of_one_file_stay(moves: Moves, there: Remote) -> None:
