@@ -199,7 +199,7 @@ class Bundler:
             return None
         if target is None:
             after = self._link(old, new, source)
-            self._unlink_source(old, source)
+            self._unlink_source(old, source, after.nlink - 1)
         else:
             after = self._replace(old, new, source, target)
         return self._as_it_is_now(new, after)
@@ -226,7 +226,7 @@ class Bundler:
             raise
         try:
             after = self._link(old, new, source)
-            self._unlink_source(old, source)
+            self._unlink_source(old, source, after.nlink - 2)
         except OSError:
             # Where even this fails, the links are left where they are: nothing is lost.
             self._leftovers.discard(keep)
@@ -263,8 +263,9 @@ class Bundler:
         if now is None or now.ino != target.ino:
             self._link(kept, path, target)
 
-    def _unlink_source(self, old: str, source: Attr) -> None:
-        if self._client.stat(self._system, old).ino != source.ino:
+    def _unlink_source(self, old: str, source: Attr, others: int) -> None:
+        """Remove *old* if it still is *source*; *others*: how many links are not our new ones."""
+        if others != source.nlink and self._client.stat(self._system, old).ino != source.ino:
             return
         try:
             self._client.remove_proven(self._system, old)
