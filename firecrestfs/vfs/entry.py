@@ -6,7 +6,8 @@ import enum
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from firecrestfs.cache.cached_file import CachedFile, State
+from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.file_attributes import State
 from firecrestfs.model import Attr, Kind
 
 

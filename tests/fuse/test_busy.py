@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..fs.drivers import KernelDriver
-from ..harness import Server
+from ..harness import Server, wait_for
 
 pytestmark = pytest.mark.fuse
 
@@ -33,7 +33,7 @@ def test_readers_that_wait_leave_a_way_for_ls(
         assert fs.listdir("other") == ["file"]
         fs.mkdir("more/new")
         assert fs.status()["draining"] is False
-        assert (there / "more" / "new").is_dir()
+        assert wait_for((there / "more" / "new").is_dir, 30)
         waiting = sum(reader.poll() is None for reader in readers)
         assert waiting > READERS // 2, "the others had to wait for the readers"
     finally:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from firecrestfs.cache import cached_file
-from firecrestfs.cache.cached_file import CachedFile, State, checksum_of, copy_beside
+from firecrestfs.cache import copying
+from firecrestfs.cache.cached_file import CachedFile, State
 from firecrestfs.cache.content import ContentCache
+from firecrestfs.cache.copying import checksum_of, copy_beside
 
 from .copies import new_file, remote_file
 from .tools import code_of, make_attr
@@ -122,7 +123,7 @@ def test_what_is_discarded_keeps_no_version(places: tuple[Path, Path]) -> None:
 def test_a_large_version_is_not_copied_in_a_write(
     places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cached_file, "_COPY_BYTES", 4)
+    monkeypatch.setattr(copying, "_COPY_BYTES", 4)
     source, target = places[1] / "large", places[1] / "copy"
     source.write_bytes(b"12345")
     if copy_beside(source, target):
@@ -143,8 +144,8 @@ def test_a_full_disk_refuses_the_change_and_leaves_no_half_copy(
         raise OSError(errno.ENOSPC, "full")
 
     file = closed_file(places)
-    monkeypatch.setattr(cached_file, "fcntl", _NoReflinks)
-    monkeypatch.setattr(cached_file.shutil, "copyfileobj", full)
+    monkeypatch.setattr(copying, "fcntl", _NoReflinks)
+    monkeypatch.setattr(copying.shutil, "copyfileobj", full)
     assert code_of(file.begin_change) == errno.ENOSPC
     assert file.promised == ""
     assert beside(places) == []

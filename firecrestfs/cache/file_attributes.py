@@ -1,0 +1,130 @@
+"""What a local copy of a file is shown as, and what its next store shall give it."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from dataclasses import replace
+
+from firecrestfs.model import Attr, same_version
+
+
+class State(enum.Enum):
+    """Where the local copy stands against the cluster."""
+
+    CLEAN = "clean"  # equal to the remote file as `base` describes it, or nothing fetched yet
+    DIRTY = "dirty"  # changed here, not yet stored
+    STORING = "storing"  # a store of an earlier or the present generation is running
+
+
+class FileAttributes:
+    """The attributes of one local copy. Thread-safe; the lock is the copy's own."""
+
+    def __init__(self, attr: Attr) -> None:
+        self._lock = threading.Lock()  # guards all below
+        self._attr = attr  # as the mount shows it, own changes included
+        self._base: Attr | None = attr  # the remote file this copy is based on; None: new
+        self._wanted_mode: int | None = None
+        self._exact_mode = False  # someone asked for that very mode, not just for at most that
+        self._wanted_mtime_ns: int | None = None
+        self._state = State.CLEAN
+        self._generation = 0
+        self._times_given = False  # those shown were set here, while it was clean
+        self._same: Attr | None = None  # the last attributes that were found to describe it
+
+    @property
+    def attr(self) -> Attr:
+        """The attributes as they are here and now."""
+        return self._attr
+
+    @property
+    def base(self) -> Attr | None:
+        """The remote file this copy is based on; None while it has never been stored."""
+        return self._base
+
+    @property
+    def state(self) -> State:
+        """Where the copy stands against the cluster."""
+        return self._state
+
+    @property
+    def wanted(self) -> tuple[int | None, bool, int | None]:
+        """What the next store shall give: the mode, whether exactly that, and the time (ns)."""
+        return self._wanted_mode, self._exact_mode, self._wanted_mtime_ns
+
+    def set_mode(self, mode: int) -> None:
+        """Give the file *mode* with its next store."""
+        with self._lock:
+            self._wanted_mode = mode
+            self._exact_mode = True
+            self._attr = replace(self._attr, mode=mode)
+            self._generation += 1
+
+    def set_times(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Give the file these times (None: unchanged) with its next store."""
+        with self._lock:
+            shown = self._attr
+            self._attr = replace(
+                shown,
+                atime_ns=shown.atime_ns if atime_ns is None else atime_ns,
+                mtime_ns=shown.mtime_ns if mtime_ns is None else mtime_ns,
+            )
+            if mtime_ns is not None:
+                self._wanted_mtime_ns = mtime_ns
+            self._generation += 1
+
+    def rebase(self, base: Attr | None, inode: int) -> None:
+        """Base the local changes on another remote file (None: on none): the file was renamed.
+
+        It keeps its *inode* and, over whatever it goes, its mode.
+        """
+        with self._lock:
+            self._base = base
+            self._wanted_mode = self._attr.mode
+            self._exact_mode = self._exact_mode or base is not None
+            self._attr = replace(self._attr, inode=inode)
+
+    def adopt(self, remote: Attr) -> None:
+        """Note that the remote file became *remote* by our own doing (a rename, a link)."""
+        with self._lock:
+            self._base = remote
+            self._same = None
+            if self._wanted_mode is None:
+                self._attr = replace(self._attr, mode=remote.mode)
+
+    def given_mode(self, mode: int, remote: Attr) -> None:
+        """Note that the remote file, else unchanged, got *mode* and is *remote* now."""
+        with self._lock:
+            self._base = remote
+            self._same = None
+            if self._wanted_mode == mode:
+                self._wanted_mode, self._exact_mode = None, False
+                self._attr = replace(self._attr, mode=remote.mode)
+
+    def take_back_mode(self) -> None:
+        """Show the mode that the cluster has: it refused the one that was wanted."""
+        with self._lock:
+            if self._state is State.CLEAN and self._base is not None:
+                self._wanted_mode, self._exact_mode = None, False
+                self._attr = replace(self._attr, mode=self._base.mode)
+
+    def show_times(self, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Show these times (None: unchanged) while the remote file stays what it is."""
+        with self._lock:
+            shown = self._attr
+            self._times_given = True
+            self._attr = replace(
+                shown,
+                atime_ns=shown.atime_ns if atime_ns is None else atime_ns,
+                mtime_ns=shown.mtime_ns if mtime_ns is None else mtime_ns,
+            )
+
+    def describes(self, remote: Attr) -> bool:
+        """Tell whether *remote*, just learnt, is the version this copy is of."""
+        if remote is self._same:
+            return True
+        base = self._base
+        if base is None or not same_version(base, remote):
+            return False
+        self._same = remote
+        return True
