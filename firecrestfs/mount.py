@@ -16,6 +16,7 @@ from .cache.content import ContentCache
 from .cache.database import Database
 from .cache.journal import FileRecord, Journal
 from .cache.metadata import MetadataCache, is_below
+from .cache.submissions import SubmissionLog
 from .config import Config
 from .door import end_of_patience, interrupted
 from .errors import os_error
@@ -28,7 +29,8 @@ from .vfs.base import Filesystem
 from .vfs.control import ControlFilesystem, ErrorLog
 from .vfs.flights import Flights
 from .vfs.identity import Identity
-from .vfs.jobs import JobsFilesystem
+from .vfs.jobs import JobsFilesystem, JobsParts
+from .vfs.jobs.submissions import Cluster
 from .vfs.namespace import Mounted, Namespace, RootFilesystem
 from .vfs.overlay import Overlay
 from .vfs.remote import RemoteFilesystem
@@ -37,9 +39,6 @@ from .vfs.tree import RemoteTree
 from .vfs.view import RemoteParts
 
 log = logging.getLogger(__name__)
-
-#: A submission waits this long for its inputs to land.
-_INPUTS_S = 50.0
 
 
 def make_client(config: Config) -> TypedClient:
@@ -93,7 +92,10 @@ def build(
     database = Database(config.local_state_dir / "journal.sqlite")
     journal = Journal(database)
     _set_strays_aside(content, journal, errors)
-    connector = _Connector(config, client, flights, errors, content, journal, mountpoint)
+    submissions = SubmissionLog(database)
+    connector = _Connector(
+        config, client, flights, errors, content, journal, submissions, mountpoint
+    )
     mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
     uid, gid = os.getuid(), os.getgid()
     root = RootFilesystem(list(mounted), uid, gid)
@@ -101,7 +103,7 @@ def build(
     control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid)
     namespace = Namespace(root, control, mounted, flights)
     operations = make_operations(binding, namespace, errors.report)
-    mount = Mount(client, operations, namespace, flights, errors, journal)
+    mount = Mount(client, operations, namespace, flights, errors, journal, submissions)
     controls.mount = mount
     return mount
 
@@ -116,6 +118,7 @@ class _Connector:
     errors: ErrorLog
     content: ContentCache
     journal: Journal
+    submissions: SubmissionLog
     mountpoint: str
 
     def connect_later(self, system: System) -> Callable[[], tuple[Filesystem, Filesystem]]:
@@ -131,21 +134,29 @@ class _Connector:
         if "HOME" in homes:
             self._learn_zone(system.name, homes["HOME"])
         files = RemoteFilesystem(self._parts(system, user), homes, self.mountpoint)
-        jobs = JobsFilesystem(
-            self.client,
-            system.name,
+        jobs = JobsFilesystem(self._jobs_parts(system, user, files, homes))
+        for record in self.journal.records():
+            if record.system == system.name:
+                self._recover(files, record)
+        jobs.submissions.recover()
+        return files, jobs
+
+    def _jobs_parts(
+        self, system: System, user: UserInfo, files: RemoteFilesystem, homes: dict[str, str]
+    ) -> JobsParts:
+        return JobsParts(
+            Cluster(self.client, system.name, system.scheduler, user.name),
             self.flights,
             files,
-            lambda: files.stores.flush("/", _INPUTS_S, interrupted),
+            lambda path, seconds, stop: files.stores.flush(path, seconds, stop),
+            self.submissions,
             homes.get("SCRATCH") or homes.get("HOME") or "/",
             os.getuid(),
             os.getgid(),
             self.mountpoint,
+            lambda path, text: self.errors.report(f"/{system.name}{path}", text),
+            interrupted,
         )
-        for record in self.journal.records():
-            if record.system == system.name:
-                self._recover(files, record)
-        return files, jobs
 
     def _recover(self, files: RemoteFilesystem, record: FileRecord) -> None:
         """Take up one record; one that can't be must not keep the others from being."""

@@ -13,12 +13,14 @@ from typing import Any
 from .api import TypedClient
 from .cache.journal import Journal
 from .cache.metadata import is_below
+from .cache.submissions import SubmissionLog
 from .config import Config
 from .door import interrupted
 from .errors import os_error
 from .fuseops import FuseOperations
 from .vfs.control import ErrorLog, as_json
 from .vfs.flights import Flights
+from .vfs.jobs import JobsFilesystem
 from .vfs.namespace import Namespace
 from .vfs.remote import RemoteFilesystem
 
@@ -36,10 +38,12 @@ class Mount:
     flights: Flights
     errors: ErrorLog
     journal: Journal
+    submissions: SubmissionLog
 
     def recover(self) -> None:
-        """Look into the systems for which an earlier process left something to be stored."""
-        for name in sorted({record.system for record in self.journal.records()}):
+        """Look into the systems for which an earlier process left something to be done."""
+        stores = {record.system for record in self.journal.records()}
+        for name in sorted(stores.union(self.submissions.waiting_systems())):
             try:
                 self.namespace.route(f"/{name}/")
             except OSError as exc:
@@ -53,22 +57,34 @@ class Mount:
             if isinstance(parts[0], RemoteFilesystem)
         }
 
+    def jobs(self) -> dict[str, JobsFilesystem]:
+        """Return the jobs of the systems that someone has looked into."""
+        return {
+            name: parts[1]
+            for name, parts in self.namespace.connected().items()
+            if isinstance(parts[1], JobsFilesystem)
+        }
+
     def drain(
         self, timeout_s: float | None, stop: Callable[[], bool] = lambda: False
     ) -> dict[str, str]:
-        """Store everything; return what did not land, with the reason."""
+        """Store and submit everything; return what did not land, with the reason."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         failed: dict[str, str] = {}
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(_failures(name, files.stores.flush("/", rest, stop)))
             failed |= _swept(name, files)
+        for jobs in self.jobs().values():
+            rest = None if end is None else max(0.0, end - time.monotonic())
+            jobs.submissions.settle(rest, stop)
         return failed
 
     def pending(self) -> list[dict[str, Any]]:
         """Return what has not landed, a row each."""
         connected = self.files()
         rows = [row for name, files in connected.items() for row in _pending_rows(name, files)]
+        rows += [row for jobs in self.jobs().values() for row in _submission_rows(jobs)]
         return rows + [
             {"path": f"/{each.system}{each.path}", "state": "waiting", "tries": 0, "error": ""}
             for each in self.journal.records()
@@ -79,6 +95,8 @@ class Mount:
         """Begin nothing more."""
         for files in self.files().values():
             files.stores.stop()
+        for jobs in self.jobs().values():
+            jobs.submissions.stop()
         self.flights.shutdown()
 
 
@@ -187,6 +205,19 @@ def _failures(system: str, failed: dict[str, OSError | None]) -> dict[str, str]:
         f"/{system}{path}": (exc.strerror or str(exc)) if exc else "not yet stored"
         for path, exc in failed.items()
     }
+
+
+def _submission_rows(jobs: JobsFilesystem) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": f"/{each.system}{each.directory.rstrip('/')}/.jobs/{each.name}",
+            "state": "waiting",
+            "tries": 0,
+            "error": jobs.submissions.status(each.ident),
+        }
+        for each in jobs.submissions.all()
+        if each.under_way
+    ]
 
 
 def _pending_rows(system: str, files: RemoteFilesystem) -> list[dict[str, Any]]:

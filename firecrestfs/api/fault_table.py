@@ -25,6 +25,7 @@ _REMOTE = re.compile(
 )
 _INNER = re.compile(r"(?P<status>\d{3}): (?P<message>.+)\Z", re.S)
 _SLURM = re.compile(r"Unexpected \w+ command response\. exit_status:\S+ std_err:(.*)\Z", re.S)
+_TOOL = re.compile(r"(sbatch|qsub|scancel|qdel): (error|fatal)")
 
 
 #: A pattern, and what a text that starts with it means.
@@ -210,6 +211,8 @@ def of_message(status: int, message: str) -> Verdict | None:
     slurm = _SLURM.match(message)
     if slurm:
         return of_scheduler(slurm[1])
+    if _TOOL.match(message):
+        return of_scheduler(message)
     found = first(_MESSAGES, message)
     inner = _INNER.match(message)
     return found or (of_message(int(inner["status"]), inner["message"]) if inner else None)

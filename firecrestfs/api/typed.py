@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+
 from ..errors import FirecrestException
 from ..model import Attr, Kind
 from .faults import Exists, IsADirectory, NotADirectory, NotFound, refusal

@@ -166,7 +166,7 @@ class TypedJobs(Reader):
         return told
 
     def known_metadata(self, system: str, job_id: str) -> dict[str, str | None] | None:
-        """Return what `job_metadata` would where that is known without a request (v1), else None."""
+        """Return what `job_metadata` would where nobody must be asked (v1), else None."""
         server = self._client.server()
         found = server.known_metadata(system, job_id) if isinstance(server, ServerV1) else None
         return None if found is None else self._metadata(found)

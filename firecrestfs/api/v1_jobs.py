@@ -273,7 +273,9 @@ class JobsV1(Tasks):
         """Return where the job's files are as far as that has been told already."""
         with self._jobs_lock:
             known = self._files.get((system, job_id))
-        return None if known is None else {"jobId": job_id, **shapes.renamed(known, shapes.METADATA)}
+        return (
+            None if known is None else {"jobId": job_id, **shapes.renamed(known, shapes.METADATA)}
+        )
 
     def cancel(self, system: str, job_id: str) -> None:
         """Cancel a job. Raises EALREADY for one that has ended."""

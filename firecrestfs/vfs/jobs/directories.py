@@ -1,0 +1,349 @@
+"""The directories of jobs: `4211/`, and the views `active/`, `recent/`, `by-name/` that lead there.
+
+Nothing in here costs a request for each job: what would, answers by name and is listed once it is
+known.
+"""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from firecrestfs.api.typed_jobs import UNNAMED
+from firecrestfs.cache.metadata import boottime
+from firecrestfs.cache.submissions import Submission, SubmissionLog
+from firecrestfs.errors import FirecrestException, os_error
+from firecrestfs.model import Job, Kind
+
+from ..flights import Flights
+from . import nodes, views
+from .nodes import Node
+from .submissions import Cluster, Submissions
+from .table import TTL_S, Entry, JobTable
+
+#: A new job may be unknown to the accounting for so long (seconds).
+_UNSEEN_S = 60.0
+#: Where a running job writes is looked at on the cluster this often (seconds).
+_FRESH_S = 2.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+
+
+class JobDirectories:
+    """What is known of the jobs of one system, as directories. Thread-safe."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        flights: Flights,
+        table: JobTable,
+        submissions: Submissions,
+        journal: SubmissionLog,
+        refresh: Callable[[str], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        """*refresh* drops what is believed at and below a path of the cluster."""
+        self._cluster = cluster
+        self._flights = flights
+        self._table = table
+        self._submissions = submissions
+        self._journal = journal
+        self._refresh = refresh
+        self._interrupted = interrupted
+        self._waiters = nodes.Waiters()
+        self._away = journal.away(cluster.system)
+        self._lock = threading.Lock()  # guards all below
+        self._files: dict[str, tuple[str, str, str]] = {}  # script, output, errors of foreign jobs
+        self._looked: dict[str, float] = {}  # when the output of a running job was looked at
+
+    # -- all jobs ------------------------------------------------------------------------------
+
+    def entries(self, max_age_s: float = TTL_S) -> dict[str, Entry]:
+        """Return all jobs that are shown, ours that the scheduler doesn't tell of included."""
+        found = dict(self._table.entries(max_age_s))
+        for each in self._submissions.all():
+            if each.job_id:
+                found[each.job_id] = _own(each, found.get(each.job_id))
+        return {job_id: entry for job_id, entry in found.items() if job_id not in self._away}
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs as the queue shows them."""
+        return [entry.job for entry in self.entries().values()]
+
+    def has(self, job_id: str) -> bool:
+        """Tell whether there is a job *job_id*; costs nothing for those submitted here."""
+        if job_id in self._away:
+            return False
+        return self._submissions.of_job(job_id) is not None or job_id in self._table.entries()
+
+    def last(self) -> str:
+        """Return the latest job that was submitted here, else an empty text."""
+        ids = [each.job_id for each in self._submissions.all() if each.job_id]
+        return next((each for each in reversed(ids) if each not in self._away), "")
+
+    def own(self, directory: str) -> list[str]:
+        """Return the jobs that the `.jobs` of *directory* has taken."""
+        taken = (each for each in self._submissions.all() if each.directory == directory)
+        return [each.job_id for each in taken if each.job_id and each.job_id not in self._away]
+
+    def view(self, name: str) -> Node:
+        """Return the directory of links *name*."""
+        return nodes.directory(lambda: self._links(name))
+
+    def _links(self, name: str) -> list[tuple[str, Node]]:
+        entries = self.entries()
+        if name == "by-name":
+            latest = {
+                entry.job.name: job_id
+                for job_id, entry in entries.items()
+                if entry.job.name not in (*UNNAMED, ".", "..") and "/" not in entry.job.name
+            }
+            return [(each, nodes.link(f"../{job_id}")) for each, job_id in latest.items()]
+        return [
+            (job_id, nodes.link(f"../{job_id}", _when(entry.job)))
+            for job_id, entry in entries.items()
+            if entry.job.ended == (name == "recent")
+        ]
+
+    # -- one job -------------------------------------------------------------------------------
+
+    def node(self, where: str, job_id: str, rest: list[str]) -> Node:
+        """Return what is at *rest* in the directory of *job_id*; *where* is its path."""
+        if not rest:
+            return self.directory(where, job_id)
+        if rest[0] == "tasks":
+            return self._in_tasks(where, job_id, rest[1:])
+        if len(rest) > 1:
+            raise os_error(errno.ENOENT if rest[0] not in _FILES else errno.ENOTDIR, where)
+        special = self._by_name(where, job_id, rest[0])
+        if special is not None:
+            return special
+        entry = self._entry(job_id)
+        found = dict(self._listed(where, entry)).get(rest[0])
+        return found or self._learnt(where, entry.job, rest[0])
+
+    def directory(self, where: str, job_id: str) -> Node:
+        """Return the directory of *job_id*, which is known to be there."""
+        known = self._table.known().get(job_id)
+        return nodes.directory(
+            lambda: self._listed(where, self._entry(job_id)), _when(known.job) if known else 0
+        )
+
+    def put_away(self, job_id: str) -> None:
+        """Show an ended job no more. Raises EBUSY for any other."""
+        if not self._entry(job_id).job.ended:
+            text = f"the job has not ended: echo cancel > {job_id}/ctl cancels it"
+            raise os_error(errno.EBUSY, job_id, text)
+        self._journal.put_away(self._cluster.system, job_id)
+        self._away.add(job_id)
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job; one that has ended is fine."""
+        client, system = self._cluster.client, self._cluster.system
+        self._flights.commit(lambda: client.cancel(system, job_id))
+        self._table.expire()
+
+    def wait(self, job_id: str) -> bytes:
+        """Return how the job has ended, once it has. Raises EINTR and EAGAIN."""
+        pace = nodes.Pace(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        looked: list[float] = []
+
+        def ready() -> bytes | None:
+            # Whoever else waits asks as well: what was learnt since our last look will do.
+            job = self._now(job_id, boottime() - looked[-1] if looked else TTL_S)
+            if job.ended or job.state == "UNKNOWN":
+                return views.outcome(job).encode()
+            looked[:] = [boottime()]
+            pace.sleep(self._interrupted)
+            return None
+
+        return self._waiters.wait(ready, self._interrupted)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _entry(self, job_id: str) -> Entry:
+        entry = self.entries().get(job_id)
+        if entry is None:
+            raise os_error(errno.ENOENT, job_id)
+        return entry
+
+    def _now(self, job_id: str, max_age_s: float) -> Job:
+        """Return the job *job_id*; of an array what all its tasks come to."""
+        own = self._submissions.of_job(job_id)
+        if own is None or not own.array:
+            entry = self.entries(max_age_s).get(job_id)
+            if entry is None:
+                raise os_error(errno.ENOENT, job_id)
+            return entry.job
+        try:
+            return _own(own, self._table.tasks(job_id)).job
+        except FirecrestException as exc:
+            if exc.errno != errno.ENOENT:
+                raise
+            return _own(own, None).job
+
+    def _listed(self, where: str, entry: Entry) -> list[tuple[str, Node]]:
+        """Return what is in the directory of a job: nothing of it costs a request."""
+        job = entry.job
+        own = self._submissions.of_job(job.job_id)
+        script, stdout, stderr = files = self._known_files(job.job_id, own)
+        when = _when(job)
+        found = [
+            ("status", nodes.text(f"{job.state}\n", when)),
+            ("info.json", nodes.text(views.info_json(job, own, files, list(entry.tasks)), when)),
+        ]
+        if own is not None and not own.script_path:
+            found.append(("script", nodes.Node(content=own.script, mtime_ns=when)))
+        elif script.startswith("/"):
+            found.append(("script", _into(where, script, when)))
+        if job.working_directory.startswith("/"):
+            found.append(("workdir", _into(where, job.working_directory, when)))
+        for name, path in (("stdout", stdout), ("stderr", stderr)):
+            if path:
+                found.append((name, self._output(where, job, path)))
+        if entry.tasks or (own is not None and own.array):
+            found.append(("tasks", self._tasks(where, job.job_id)))
+        return found
+
+    def _by_name(self, where: str, job_id: str, name: str) -> Node | None:
+        if name == "wait":
+            return Node(mode=0o400, opener=lambda _: nodes.WaitHandle(lambda: self.wait(job_id)))
+        if name == "ctl":
+
+            def cancel() -> None:
+                self.cancel(job_id)
+
+            return Node(mode=0o200, opener=lambda _: nodes.CommandHandle("cancel", cancel))
+        return None
+
+    def _learnt(self, where: str, job: Job, name: str) -> Node:
+        """Return a file of a job of which nobody has told yet: to open it costs a request."""
+        if name == "script":
+            return Node(fetch=lambda: self._learn(job.job_id, 0).encode("utf-8", "surrogateescape"))
+        if name not in ("stdout", "stderr"):
+            raise os_error(errno.ENOENT, f"{where}/{name}")
+
+        def target() -> bytes:
+            path = self._learn(job.job_id, 1 if name == "stdout" else 2)
+            return self._output(where, job, path).readlink(where).encode("utf-8", "surrogateescape")
+
+        return Node(Kind.SYMLINK, 0o777, fetch=target)
+
+    def _learn(self, job_id: str, which: int) -> str:
+        """Ask where the files of a job are. Raises ENOENT where the scheduler doesn't tell."""
+        client, system = self._cluster.client, self._cluster.system
+        told = self._flights.run(
+            lambda: client.job_metadata(system, job_id), ("metadata", system, job_id)
+        )
+        names = ("script", "standardOutput", "standardError")
+        script, stdout, stderr = (told[each] or "" for each in names)
+        paths = [each if each.startswith("/") else "" for each in (stdout, stderr)]
+        with self._lock:
+            self._files[job_id] = (script, paths[0], paths[1])
+        found = (script, *paths)[which]
+        if not found:
+            raise os_error(errno.ENOENT, job_id, "the scheduler doesn't tell")
+        return found
+
+    def _known_files(self, job_id: str, own: Submission | None) -> tuple[str, str, str]:
+        with self._lock:
+            known = self._files.get(job_id)
+        if own is not None and not (known and known[1]):
+            return own.script_path, own.stdout, own.stderr
+        if known is None:
+            told = self._cluster.client.known_metadata(self._cluster.system, job_id) or {}
+            names = ("script", "standardOutput", "standardError")
+            paths = [str(told.get(each) or "") for each in names]
+            known = tuple(each if each.startswith("/") else "" for each in paths)  # type: ignore
+        return known  # type: ignore[return-value]
+
+    def _output(self, where: str, job: Job, path: str) -> Node:
+        """Return the link to a file that a job writes; who follows it sees its size of now."""
+        link = _into(where, path, _when(job))
+
+        def target() -> bytes:
+            with self._lock:
+                due = boottime() - self._looked.get(path, -_FRESH_S) >= _FRESH_S
+                if due and not job.ended:
+                    self._looked[path] = boottime()
+            if due and not job.ended:
+                self._refresh(path)
+            return link.target.encode("utf-8", "surrogateescape")
+
+        return replace(link, follow=target)
+
+    # -- arrays --------------------------------------------------------------------------------
+
+    def _tasks(self, where: str, job_id: str) -> Node:
+        return nodes.directory(lambda: self._task_entries(f"{where}/tasks", job_id))
+
+    def _task_jobs(self, job_id: str) -> Mapping[str, Job]:
+        entry = self._entry(job_id)
+        if not entry.tasks:
+            entry = self._table.tasks(job_id)
+        return entry.tasks or {job_id: entry.job}
+
+    def _task_entries(self, where: str, job_id: str) -> list[tuple[str, Node]]:
+        return [
+            (number, self._task(f"{where}/{number}", job))
+            for number, job in self._task_jobs(job_id).items()
+        ]
+
+    def _task(self, where: str, job: Job) -> Node:
+        return nodes.directory(lambda: self._in_task(where, job), _when(job))
+
+    def _in_task(self, where: str, job: Job) -> list[tuple[str, Node]]:
+        files = self._known_files(job.job_id, None)
+        found = [
+            ("status", nodes.text(f"{job.state}\n", _when(job))),
+            ("info.json", nodes.text(views.info_json(job, None, files, []), _when(job))),
+        ]
+        outputs = zip(("stdout", "stderr"), files[1:], strict=True)
+        return found + [(name, self._output(where, job, path)) for name, path in outputs if path]
+
+    def _in_tasks(self, where: str, job_id: str, rest: list[str]) -> Node:
+        if not rest:
+            return self._tasks(where, job_id)
+        job = self._task_jobs(job_id).get(rest[0])
+        if job is None or len(rest) > 2:
+            raise os_error(errno.ENOENT, f"{where}/tasks/{'/'.join(rest)}")
+        inside = f"{where}/tasks/{rest[0]}"
+        if len(rest) == 1:
+            return self._task(inside, job)
+        found = dict(self._in_task(inside, job)).get(rest[1])
+        return found or self._learnt(inside, job, rest[1])
+
+
+_FILES = ("status", "info.json", "script", "workdir", "stdout", "stderr", "wait", "ctl")
+
+
+def _own(submission: Submission, known: Entry | None) -> Entry:
+    """Return a job of ours, with what the scheduler doesn't tell of it."""
+    if known is not None:
+        job = known.job
+        name = submission.job_name if job.name in UNNAMED else job.name
+        workdir = job.working_directory or submission.workdir
+        return replace(known, job=replace(job, name=name, working_directory=workdir))
+    new = time.time() - submission.sent < _UNSEEN_S
+    return Entry(
+        Job(
+            submission.job_id,
+            submission.job_name,
+            submission.state or ("PENDING" if new else "UNKNOWN"),
+            working_directory=submission.workdir,
+            exit_code=submission.exit_code,
+        )
+    )
+
+
+def _when(job: Job) -> int:
+    return (job.end or job.start or 0) * 1_000_000_000
+
+
+def _into(where: str, path: str, mtime_ns: int) -> Node:
+    """Return a link from the directory *where* to *path*, both in the tree of one system."""
+    target = posixpath.relpath(posixpath.normpath("/" + path.lstrip("/")), where)
+    return nodes.link(target, mtime_ns)
