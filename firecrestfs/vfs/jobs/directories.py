@@ -223,7 +223,10 @@ class JobDirectories:
         """Return a file of a job of which nobody has told yet: to open it costs a request."""
         if name == "script":
             return Node(fetch=lambda: self._learn(job.job_id, 0).encode("utf-8", "surrogateescape"))
-        if name not in ("stdout", "stderr"):
+        own = self._submissions.of_job(job.job_id)
+        whole = own is not None and own.array and "/tasks/" not in where
+        if name not in ("stdout", "stderr") or whole:
+            # Each task of an array writes files of its own.
             raise os_error(errno.ENOENT, f"{where}/{name}")
 
         def target() -> bytes:

@@ -181,7 +181,7 @@ class JobsFilesystem(Filesystem):
         if kind == "error" and self._scripts.get((key[0], stem)) is not None:
             self._scripts.dismiss((key[0], stem))
             return
-        raise os_error(errno.EPERM, path, "this tells of a job; nothing in here can be removed")
+        raise os_error(errno.EPERM, path)
 
     def mkdir(self, path: str, mode: int) -> None:
         """Refuse: scripts are files."""
@@ -214,7 +214,7 @@ class JobsFilesystem(Filesystem):
         """Let an editor keep a copy of the defaults under another name."""
         if source[1] != _DEFAULTS:
             self._node(path)
-            raise os_error(errno.EPERM, path, "this tells of a job; it can't be moved")
+            raise os_error(errno.EPERM, path)
         self._refuse_own(target, path)
         handle = self._scripts.create(target, os.O_RDONLY, 0o600)
         script = self._scripts.get(target)
@@ -321,12 +321,9 @@ class JobsFilesystem(Filesystem):
 
     def _names(self, directory: str, where: str) -> list[tuple[str, Node]]:
         at_root = directory == "/"
-        fixed = (
-            "README",
-            "queue",
-            "queue.json",
-            *((_DEFAULTS, "last", *_VIEWS) if at_root else ()),
-        )
+        # In a directory the queue answers by name: to list it would cost a question.
+        all_jobs = ("queue", "queue.json", "last", _DEFAULTS, *_VIEWS)
+        fixed = (*(all_jobs if at_root else ()), "README")
         found = {name: node for name in fixed if (node := self._fixed(name)) is not None}
         ids = list(self._jobs.entries()) if at_root else self._jobs.own(directory)
         for job_id in ids:
@@ -359,14 +356,14 @@ class JobsFilesystem(Filesystem):
         where = join(join(key[0], JOBS_NAME), key[1])
         return holders.has_writers(f"{self._parts.mountpoint}/{self._system}{where}")
 
-    def _ended(self, job: Job) -> None:
+    def _ended(self, job: Job, lately: bool) -> None:
         """Drop what is believed of what a job wrote: before anybody is told that it ended."""
-        self.submissions.ended(job)
         own = self.submissions.of_job(job.job_id)
-        for path in {
-            job.working_directory,
-            *((own.workdir, own.stdout, own.stderr) if own else ()),
-        }:
+        paths = {job.working_directory} if lately else set()
+        if own is not None and not own.state:
+            paths |= {job.working_directory, own.workdir, own.stdout, own.stderr}
+            self.submissions.amend(own.ident, state=job.state, exit_code=job.exit_code)
+        for path in paths:
             if path.startswith("/"):
                 self._files.refresh(path)
 

@@ -130,13 +130,13 @@ class Scripts:
         """Return what there is to tell of *script*, by the kind of telling."""
         found = self.submission(script)
         told = {"error": f"{script.error}\n"} if script.error else {}
-        if found is None or script.error:
+        if found is None:
             return told
         if found.stage is Stage.REFUSED:
-            return {"error": f"{found.error}\n"}
+            return {"error": f"{found.error}\n"} | told
         if found.under_way:
-            return {"status": f"{self._submissions.status(found.ident)}\n"}
-        return {"jobid": f"{found.job_id}\n"}
+            return told | {"status": f"{self._submissions.status(found.ident)}\n"}
+        return told | {"jobid": f"{found.job_id}\n"}
 
     # -- changing ------------------------------------------------------------------------------
 
@@ -250,9 +250,10 @@ class Scripts:
             if exc.errno == errno.EINTR:
                 script.changed = True
                 raise
-            found = self.submission(script)
-            if found is None or exc.strerror != found.error:
-                script.error = exc.strerror or str(exc)
+            script.error = exc.strerror or str(exc)
+            if exc.errno != errno.EAGAIN:
+                # What became of an earlier version would be taken for this one's.
+                script.ident = ""
             raise
 
     def _submit(self, key: Key, script: Script) -> None:

@@ -18,7 +18,6 @@ from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.metadata import boottime, is_below
 from firecrestfs.cache.submissions import Stage, Submission, SubmissionLog
 from firecrestfs.errors import FirecrestException, is_transient, os_error
-from firecrestfs.model import Job
 
 from ..flights import SLICE_S
 from . import directives
@@ -158,12 +157,6 @@ class Submissions:
     def amend(self, ident: str, **changes: object) -> None:
         """Change what is remembered of a submission: fields of `Submission` by name."""
         self._put(ident, **changes)
-
-    def ended(self, job: Job) -> None:
-        """Keep how a job of ours has ended: the scheduler forgets it sooner."""
-        found = self.of_job(job.job_id)
-        if found is not None:
-            self._put(found.ident, state=job.state, exit_code=job.exit_code)
 
     def settle(self, timeout_s: float | None, stop: Callable[[], bool]) -> None:
         """Return when nothing is under way, after *timeout_s*, or when told to *stop*."""
@@ -341,6 +334,8 @@ class Submissions:
 
     def _outputs(self, found: Submission, job_id: str) -> tuple[str, str]:
         """Return where the job writes, as far as that is known without asking."""
+        if found.array:
+            return "", ""
         told = self._cluster.client.known_metadata(found.system, job_id)
         if told is not None:
             paths = (told["standardOutput"] or "", told["standardError"] or "")

@@ -58,9 +58,12 @@ class JobTable:
         client: TypedClient,
         system: str,
         flights: Flights,
-        ended: Callable[[Job], None],
+        ended: Callable[[Job, bool], None],
     ) -> None:
-        """*ended* is told of each job that is seen to have ended, before anybody else is."""
+        """*ended* is told of each job that has ended, before anybody else is, and whether lately.
+
+        Lately is: after it was seen here before its end, or since this table began.
+        """
         self._client = client
         self._system = system
         self._flights = flights
@@ -106,7 +109,7 @@ class JobTable:
                 self._arrays[job_id] = {job.job_id for job in found}
             entry = _arranged(found, self._arrays).get(job_id) or Entry(found[-1])
             if self._snapshot is not None:
-                entries = {**self._snapshot.entries, job_id: entry}
+                entries = {**self._snapshot.entries, **_arranged(found, {}), job_id: entry}
                 self._snapshot = replace(self._snapshot, entries=entries)
         return entry
 
@@ -130,8 +133,8 @@ class JobTable:
         return snapshot
 
     def _see(self, jobs: Iterable[Job]) -> None:
-        """Tell of the jobs that have ended since they, or this table, began."""
-        news = []
+        """Tell, once, of each job that has ended."""
+        news: list[tuple[Job, bool]] = []
         with self._lock:
             for job in jobs:
                 if not job.ended:
@@ -141,10 +144,9 @@ class JobTable:
                     self._over.add(job.job_id)
                     # The clocks of two machines differ a little.
                     lately = job.end is None or job.end > self._since - 60
-                    if lately or job.job_id in self._active:
-                        news.append(job)
-        for job in news:
-            self._ended(job)
+                    news.append((job, lately or job.job_id in self._active))
+        for job, lately in news:
+            self._ended(job, lately)
 
 
 def _arranged(jobs: Iterable[Job], arrays: Mapping[str, set[str]]) -> dict[str, Entry]:
