@@ -167,6 +167,9 @@ class Controls:
                 files.refresh("/")
             elif is_below(path, prefix):
                 files.refresh(path[len(prefix) :])
+        for name, jobs in self._wired().jobs().items():
+            if is_below(f"/{name}", path or "/") or is_below(path, f"/{name}"):
+                jobs.refresh("/")
         return ""
 
     def _ctl(self, line: str) -> str:

@@ -197,7 +197,9 @@ def _mentions(words: str, path: str | None) -> bool:
 #: Complaints of tools that have done nothing yet, although they don't mention the path.
 _USAGE = re.compile(r"ch(mod|own): invalid ")
 #: The scheduler says so after it has made no job; warnings, which v1 takes for failures, do not.
-_REFUSED = re.compile(r"(sbatch: (?!warning)[^\n]*\n?)*sbatch: (error|fatal): ")
+_REFUSED = re.compile(
+    r"(sbatch: (?!warning)[^\n]*\n?)*sbatch: (error: |fatal: |unrecognized|invalid)"
+)
 _SCHEDULER = ("sbatch", "scancel", "squeue", "sacct", "slurm", "sinfo", "scontrol")
 
 

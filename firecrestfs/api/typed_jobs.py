@@ -158,7 +158,9 @@ class TypedJobs(Reader):
         found = self._client.server().job_metadata(system, job_id)
         if not found:
             raise JobNotFound(errno.ENOENT, f"no such job: {job_id}")
-        told = self._metadata(found[-1])
+        # An array is told of with all its tasks.
+        same = [raw for raw in found if str(pick(raw, "jobId")) == job_id]
+        told = self._metadata((same or found)[-1])
         if self.system(system).scheduler.lower().startswith("pbs"):
             # FirecREST mixes up the two of PBS.
             out, error = told["standardOutput"], told["standardError"]

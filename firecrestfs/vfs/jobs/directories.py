@@ -27,7 +27,7 @@ from .table import TTL_S, Entry, JobTable
 
 #: A new job may be unknown to the accounting for so long (seconds).
 _UNSEEN_S = 60.0
-#: Where a running job writes is looked at on the cluster this often (seconds).
+#: What may have changed just now is looked at on the cluster this often (seconds).
 _FRESH_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 
@@ -77,7 +77,10 @@ class JobDirectories:
         """Tell whether there is a job *job_id*; costs nothing for those submitted here."""
         if job_id in self._away:
             return False
-        return self._submissions.of_job(job_id) is not None or job_id in self._table.entries()
+        if self._submissions.of_job(job_id) is not None or job_id in self._table.entries():
+            return True
+        # Somebody who asks for a job that isn't known has learnt of it elsewhere.
+        return job_id in self._table.entries(_FRESH_S)
 
     def last(self) -> str:
         """Return the latest job that was submitted here, else an empty text."""
