@@ -30,7 +30,7 @@ from .vfs.control import ControlFilesystem, ErrorLog
 from .vfs.flights import Flights
 from .vfs.identity import Identity
 from .vfs.jobs import JobsFilesystem, JobsParts
-from .vfs.jobs.submissions import Cluster
+from .vfs.jobs.cluster import Cluster
 from .vfs.namespace import Mounted, Namespace, RootFilesystem
 from .vfs.overlay import Overlay
 from .vfs.remote import RemoteFilesystem
@@ -156,6 +156,7 @@ class _Connector:
             self.mountpoint,
             lambda path, text: self.errors.report(f"/{system.name}{path}", text),
             interrupted,
+            close_s=self.config.op_timeout / 3,
         )
 
     def _recover(self, files: RemoteFilesystem, record: FileRecord) -> None:

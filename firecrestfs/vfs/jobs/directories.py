@@ -21,8 +21,9 @@ from firecrestfs.model import Job, Kind
 
 from ..flights import Flights
 from . import nodes, views
+from .cluster import Cluster
 from .nodes import Node
-from .submissions import Cluster, Submissions
+from .submissions import Submissions
 from .table import TTL_S, Entry, JobTable
 
 #: A new job may be unknown to the accounting for so long (seconds).
@@ -30,6 +31,9 @@ _UNSEEN_S = 60.0
 #: What may have changed just now is looked at on the cluster this often (seconds).
 _FRESH_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
+
+
+Listing = dict[str, Node]
 
 
 class JobDirectories:
@@ -57,17 +61,43 @@ class JobDirectories:
         self._away = journal.away(cluster.system)
         self._lock = threading.Lock()  # guards all below
         self._files: dict[str, tuple[str, str, str]] = {}  # script, output, errors of foreign jobs
+        self._told: Mapping[str, Entry] = {}
+        self._version: tuple[int, ...] = ()  # of what _entries and _made were made of
+        self._entries: dict[str, Entry] = {}
+        self._made: dict[tuple[str, str], Listing] = {}
         self._looked: dict[str, float] = {}  # when the output of a running job was looked at
 
     # -- all jobs ------------------------------------------------------------------------------
 
     def entries(self, max_age_s: float = TTL_S) -> dict[str, Entry]:
         """Return all jobs that are shown, ours that the scheduler doesn't tell of included."""
-        found = dict(self._table.entries(max_age_s))
+        told = self._table.entries(max_age_s)
+        version = (id(told), self._submissions.version, len(self._away), len(self._files))
+        with self._lock:
+            if version == self._version:
+                return self._entries
+        found = dict(told)
         for each in self._submissions.all():
             if each.job_id:
                 found[each.job_id] = _own(each, found.get(each.job_id))
-        return {job_id: entry for job_id, entry in found.items() if job_id not in self._away}
+        for job_id in self._away:
+            found.pop(job_id, None)
+        with self._lock:
+            # The jobs themselves are kept with it: an id() is a thing's own while it lives.
+            self._told, self._version, self._entries, self._made = told, version, found, {}
+        return found
+
+    def _once(self, key: tuple[str, str], make: Callable[[], Listing]) -> Listing:
+        """Return what *make* does, the same while no job changes: walks look again and again."""
+        entries = self.entries()
+        with self._lock:
+            if entries is self._entries and key in self._made:
+                return self._made[key]
+        made = make()
+        with self._lock:
+            if entries is self._entries:
+                self._made[key] = made
+        return made
 
     def jobs(self) -> list[Job]:
         """Return all jobs as the queue shows them."""
@@ -94,7 +124,13 @@ class JobDirectories:
 
     def view(self, name: str) -> Node:
         """Return the directory of links *name*."""
-        return nodes.directory(lambda: self._links(name))
+        return nodes.directory(
+            lambda: list(self._once(("", name), lambda: dict(self._links(name))).items())
+        )
+
+    def link(self, view: str, name: str) -> Node | None:
+        """Return the link *name* of the view *view*."""
+        return self._once(("", view), lambda: dict(self._links(view))).get(name)
 
     def _links(self, name: str) -> list[tuple[str, Node]]:
         entries = self.entries()
@@ -124,16 +160,18 @@ class JobDirectories:
         special = self._by_name(where, job_id, rest[0])
         if special is not None:
             return special
-        entry = self._entry(job_id)
-        found = dict(self._listed(where, entry)).get(rest[0])
-        return found or self._learnt(where, entry.job, rest[0])
+        found = self._inside(where, job_id).get(rest[0])
+        return found or self._learnt(where, self._entry(job_id).job, rest[0])
 
     def directory(self, where: str, job_id: str) -> Node:
         """Return the directory of *job_id*, which is known to be there."""
         known = self._table.known().get(job_id)
         return nodes.directory(
-            lambda: self._listed(where, self._entry(job_id)), _when(known.job) if known else 0
+            lambda: list(self._inside(where, job_id).items()), _when(known.job) if known else 0
         )
+
+    def _inside(self, where: str, job_id: str) -> Listing:
+        return self._once((where, job_id), lambda: dict(self._listed(where, self._entry(job_id))))
 
     def put_away(self, job_id: str) -> None:
         """Show an ended job no more. Raises EBUSY for any other."""

@@ -21,11 +21,12 @@ from ..flights import Flights, never_interrupted
 from ..handles import MemoryHandle
 from ..namespace import JOBS_NAME, directory_attr
 from . import defaults, holders, nodes, views
+from .cluster import Cluster
 from .directories import JobDirectories
 from .nodes import Node
 from .places import RemoteScripts
 from .scripts import SCRIPT_BYTES, TELLING, Key, Script, Scripts, Surroundings
-from .submissions import SETTLE_S, Cluster, Flush, Submissions
+from .submissions import SETTLE_S, Flush, Submissions
 from .table import JobTable
 
 _DEFAULTS = "defaults.toml"
@@ -280,8 +281,7 @@ class JobsFilesystem(Filesystem):
                 return _script_node(script)
         found = self._fixed(inside[0]) if len(inside) == 1 else None
         if found is None and inside[0] in _VIEWS and len(inside) == 2:
-            listed = self._jobs.view(inside[0]).names
-            found = dict(listed() if listed else ()).get(inside[1])
+            found = self._jobs.link(inside[0], inside[1])
         found = found or self._told(directory, inside)
         # Names of jobs begin with a digit: others cost no question.
         if found is None and inside[0][:1].isdigit() and self._jobs.has(inside[0]):

@@ -89,8 +89,8 @@ def link(target: str, mtime_ns: int = 0) -> Node:
 
 
 def directory(names: Callable[[], list[tuple[str, Node]]], mtime_ns: int = 0) -> Node:
-    """Return a directory that nobody writes into."""
-    return Node(Kind.DIRECTORY, 0o500, names=names, mtime_ns=mtime_ns)
+    """Return a directory that nobody writes into; copies of it can be written, by its mode."""
+    return Node(Kind.DIRECTORY, 0o700, names=names, mtime_ns=mtime_ns)
 
 
 class CommandHandle(OpenFile):

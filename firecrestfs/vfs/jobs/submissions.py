@@ -12,15 +12,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.metadata import boottime, is_below
 from firecrestfs.cache.submissions import Stage, Submission, SubmissionLog
 from firecrestfs.errors import FirecrestException, is_transient, os_error
 
 from ..flights import SLICE_S
-from . import directives
+from .cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +35,6 @@ _FLUSH_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 #: What its program never learnt of is not submitted after so long a time without a mount.
 _STALE_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """The system that jobs go to; *user* is the remote name."""
-
-    client: TypedClient
-    system: str
-    scheduler: str = "slurm"
-    user: str = ""
 
 
 class Submissions:
@@ -72,7 +61,10 @@ class Submissions:
         self._known: dict[str, Submission] = {
             each.ident: each for each in journal.submissions(cluster.system)
         }
+        self._by_job = {each.job_id: each.ident for each in self._known.values() if each.job_id}
+        self.version = 0  # counts what may be seen of them; read without the lock
         self._waits: dict[str, str] = {}  # what those under way wait for
+        self._stuck: set[str] = set()  # those whose inputs can't be stored for now
         self._unwanted: set[str] = set()  # to be taken back before they are sent
 
     # -- looking -------------------------------------------------------------------------------
@@ -90,8 +82,7 @@ class Submissions:
     def of_job(self, job_id: str) -> Submission | None:
         """Return the submission that became the job *job_id*."""
         with self._changed:
-            found = [each for each in self._known.values() if each.job_id == job_id]
-        return found[-1] if found else None
+            return self._known.get(self._by_job.get(job_id, ""))
 
     def status(self, ident: str) -> str:
         """Return what a submission that is under way waits for, else an empty text."""
@@ -128,6 +119,7 @@ class Submissions:
     def wait(self, ident: str, seconds: float, interrupted: Callable[[], bool]) -> Submission:
         """Return what became of *ident*; after *seconds* as it stands, and owed from then on.
 
+        Sooner where it waits for what can't be stored for now: somebody has to do something first.
         Raises EINTR where the waiting process was interrupted before anything was sent; it is taken
         back then.
         """
@@ -137,7 +129,7 @@ class Submissions:
                 found = self._known[ident]
                 if not found.under_way:
                     return found
-                if boottime() > end:
+                if boottime() > end or ident in self._stuck:
                     return self._put_locked(ident, accepted=True)
                 self._changed.wait(SLICE_S)
             if interrupted() and self.take_back(ident):
@@ -202,7 +194,7 @@ class Submissions:
                     return
                 tries += 1
                 try:
-                    job_id = self._send(found)
+                    job_id = self._cluster.send(self._known[ident])
                 except FirecrestException as exc:
                     if exc.ambiguous:
                         lost = exc
@@ -241,6 +233,10 @@ class Submissions:
             if not blocking:
                 return not self._given_up(ident)
             self._say(ident, _waits_for(found.system, blocking))
+            if all(why is not None and not is_transient(why) for why in blocking.values()):
+                with self._changed:
+                    self._stuck.add(ident)
+                    self._changed.notify_all()
             if any(blocking.values()):
                 self._stopped.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
@@ -275,18 +271,6 @@ class Submissions:
         self._say(ident, "being submitted")
         return True
 
-    def _send(self, found: Submission) -> str:
-        options = {name: value for name, value in found.options.items() if value}
-        return self._cluster.client.submit(
-            self._cluster.system,
-            script=None if found.script_path else found.script,
-            script_path=found.script_path or None,
-            working_directory=found.workdir,
-            env=found.env or None,
-            marker=found.ident,
-            **options,
-        )
-
     def _look_for(self, found: Submission) -> str | None:
         """Return the job that the request made, None when it must have made none."""
         pause = _FIRST_PAUSE_S
@@ -295,60 +279,28 @@ class Submissions:
             with self._changed:
                 others = {each.job_id for each in self._known.values() if each.job_id}
             try:
-                job_id = self._cluster.client.find_submission(
-                    found.system,
-                    found.ident,
-                    name=found.job_name,
-                    directory=found.workdir,
-                    since=found.sent,
-                    others=others,
-                    in_place=bool(found.script_path),
-                )
+                job_id = self._cluster.find(found, others)
             except OSError as exc:
                 log.info("looking for submission %s: %s", found.ident, exc)
             else:
                 if job_id is not None or late:
-                    self._tidy(found)
+                    self._cluster.tidy(found)
                     return job_id
             self._stopped.wait(pause)
             pause = min(pause * 2, 4.0)
         return None
 
-    def _tidy(self, found: Submission) -> None:
-        try:
-            self._cluster.client.forget_submission(found.system, found.workdir, found.ident)
-        except OSError as exc:
-            log.warning("what submission %s left is not removed: %s", found.ident, exc)
-
     # -- what became of it ---------------------------------------------------------------------
 
     def _became(self, ident: str, job_id: str) -> None:
         found = self._known[ident]
-        stdout, stderr = self._outputs(found, job_id)
+        stdout, stderr = self._cluster.outputs(found, job_id)
         self._put(
             ident, stage=Stage.SUBMITTED, job_id=job_id, stdout=stdout, stderr=stderr, error=""
         )
         where = (found.system, found.name, job_id, found.workdir)
         log.info("%s: submitted %s as job %s in %s", *where)
         self._submitted()
-
-    def _outputs(self, found: Submission, job_id: str) -> tuple[str, str]:
-        """Return where the job writes, as far as that is known without asking."""
-        if found.array:
-            return "", ""
-        told = self._cluster.client.known_metadata(found.system, job_id)
-        if told is not None:
-            paths = (told["standardOutput"] or "", told["standardError"] or "")
-            return tuple(path if path.startswith("/") else "" for path in paths)  # type: ignore
-        if self._cluster.scheduler.lower() != "slurm":
-            return "", ""
-        return directives.outputs(
-            directives.directives(found.script),
-            job_id=job_id,
-            name=found.job_name,
-            workdir=found.workdir,
-            user=self._cluster.user,
-        )
 
     def _refuse(self, ident: str, exc: OSError) -> None:
         with self._changed:
@@ -373,6 +325,9 @@ class Submissions:
         found = replace(self._known[ident], **changes)  # type: ignore[arg-type]
         self._journal.put(found)
         self._known[ident] = found
+        if found.job_id:
+            self._by_job[found.job_id] = ident
+        self.version += 1
         if not found.under_way:
             self._waits.pop(ident, None)
         self._changed.notify_all()

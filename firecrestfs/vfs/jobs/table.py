@@ -16,8 +16,8 @@ from ..flights import Flights
 
 #: An answer is shown for so long (seconds).
 TTL_S = 10.0
-#: Our own batch jobs, which are none of the user's.
-_OWN = ".fcfs-"
+#: Our own batch jobs, which are none of the user's. (v1 calls a script without a name .fcfs-X.sh.)
+_OWN = re.compile(r"\.fcfs-(?!.*\.sh\Z)")
 #: Ids of tasks: `12_3`, `12_[4-9]`, `12[3].server`.
 _TASK = re.compile(r"(?P<array>\d+)(?:_(?P<task>\d+|\[.*\])|\[(?P<pbs>\d*)\](?P<rest>.*))\Z")
 #: The end of an array is the worst end of its tasks; ends that are not in here are worse still.
@@ -125,7 +125,7 @@ class JobTable:
     def _fetch(self) -> _Snapshot:
         with self._lock:
             mark, taken = self._mark, boottime()
-        jobs = [job for job in self._client.jobs(self._system) if not job.name.startswith(_OWN)]
+        jobs = [job for job in self._client.jobs(self._system) if not _OWN.match(job.name)]
         self._see(jobs)
         with self._lock:
             snapshot = _Snapshot(_arranged(jobs, self._arrays), taken, mark)
