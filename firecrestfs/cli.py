@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from . import __version__, config, mountpoints
+from . import __version__, cli_jobs, config, mountpoints
 
 _SERVER_OPTIONS = [
     click.option("--profile", help="Table of config.toml to use (default: [default])."),
@@ -387,3 +387,7 @@ def demo_command(mountpoint: str | None) -> None:
     from . import demo
 
     sys.exit(demo.run(mountpoint))
+
+
+for _command in cli_jobs.COMMANDS:
+    main.add_command(_command)

@@ -34,8 +34,10 @@ RANKS = {
     "daemon": 9,
     "doctor": 9,
     "demo": 9,
-    "cli": 10,
-    "__main__": 11,
+    "jobfiles": 9,
+    "cli_jobs": 10,
+    "cli": 11,
+    "__main__": 12,
 }
 #: `demo` starts the emulator; the emulator knows nobody.
 EXTRA = {("demo", "emulator"), ("cli", "emulator")}
