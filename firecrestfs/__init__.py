@@ -3,6 +3,7 @@
 Layers, each importing only what stands below it:
 
     cli ─ daemon ─ mount        command line · process, signals, drain · the composition root
+    jobfiles                    jobs through the files of a running mount
     running                     a running mount and its control files
     config                      flags, environment, profiles
     fuseops, door, binding      FUSE's calls onto the mount table · errnos · the only `import fuse`
@@ -13,7 +14,7 @@ Layers, each importing only what stands below it:
     demo ─ emulator             a FirecREST of our own; it imports nothing of the rest
 
 Where to start reading: `fuseops.FuseOperations.getattr`, then `vfs.namespace`, `vfs.remote`,
-`vfs.tree`; for writing `vfs.stores` and `transfer.engine`.
+`vfs.tree`; for writing `vfs.stores` and `transfer.engine`; for jobs `vfs.jobs.submissions`.
 
 Locks are taken in the order tree (`vfs.overlay`) → file (`cache.cached_file`) → leaf (caches,
 queues, tables). No lock is held across the network; the token refresh is the one exception.
