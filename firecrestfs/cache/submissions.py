@@ -15,7 +15,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
     ident TEXT PRIMARY KEY,     -- the mark that its job carries
     system TEXT NOT NULL,
-    created REAL NOT NULL,      -- epoch seconds
+    since REAL NOT NULL,        -- when it was made or, if later, sent: epoch seconds
     stage TEXT NOT NULL,
     record TEXT NOT NULL        -- JSON
 );
@@ -93,7 +93,7 @@ class SubmissionLog:
             (
                 submission.ident,
                 submission.system,
-                submission.created,
+                max(submission.created, submission.sent),
                 submission.stage.value,
                 json.dumps(_as_table(submission)),
             ),
@@ -102,11 +102,11 @@ class SubmissionLog:
     def submissions(self, system: str) -> list[Submission]:
         """Return all of the last days, oldest first; those under way whatever their age."""
         self._database.execute(
-            "DELETE FROM submissions WHERE created < ? AND stage IN (?, ?)",
+            "DELETE FROM submissions WHERE since < ? AND stage IN (?, ?)",
             (time.time() - KEPT_S, Stage.SUBMITTED.value, Stage.REFUSED.value),
         )
         rows = self._database.execute(
-            "SELECT record FROM submissions WHERE system = ? ORDER BY created, rowid", (system,)
+            "SELECT record FROM submissions WHERE system = ? ORDER BY since, rowid", (system,)
         )
         return [_submission(json.loads(row[0])) for row in rows]
 
