@@ -212,7 +212,11 @@ class JobsV1(Tasks):
             self._ask("/compute/jobs", system, active),
             self._ask("/compute/acct", system, ended),
         ]
-        queued, accounted = (self._entries_of(task) for task in self._outcomes(made))
+        queued, accounted = (
+            self._entries_of(task)
+            # With hundreds of jobs it takes seconds; few looks do.
+            for task in self._outcomes(made, pause=0.3, growth=2.5)
+        )
         for raw in queued:
             self._remember(system, raw)
         jobs = {job["jobId"]: job for job in (self._shaped(system, raw) for raw in accounted)}

@@ -46,7 +46,8 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
     entries: Mapping[str, Entry]
-    taken: float
+    taken: float  # when it was asked for
+    told: float  # when it was answered
     mark: int
 
 
@@ -77,7 +78,10 @@ class JobTable:
         self._arrays: dict[str, set[str]] = {}  # array → tasks with ids of their own
 
     def entries(self, max_age_s: float = TTL_S) -> Mapping[str, Entry]:
-        """Return all jobs by id, at most *max_age_s* old. At most one request for all askers."""
+        """Return all jobs by id, at most *max_age_s* old. At most one request for all askers.
+
+        Who wants them younger than `TTL_S` wants what was so since then: the time of asking counts.
+        """
         while True:
             found = self._fresh(max_age_s)
             if found is not None:
@@ -120,7 +124,8 @@ class JobTable:
             found = self._snapshot
             if found is None or found.mark != self._mark:
                 return None
-            return found if boottime() - found.taken <= max_age_s else None
+            since = found.told if max_age_s >= TTL_S else found.taken
+            return found if boottime() - since <= max_age_s else None
 
     def _fetch(self) -> _Snapshot:
         with self._lock:
@@ -128,7 +133,7 @@ class JobTable:
         jobs = [job for job in self._client.jobs(self._system) if not _OWN.match(job.name)]
         self._see(jobs)
         with self._lock:
-            snapshot = _Snapshot(_arranged(jobs, self._arrays), taken, mark)
+            snapshot = _Snapshot(_arranged(jobs, self._arrays), taken, boottime(), mark)
             self._snapshot = snapshot
         return snapshot
 
