@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -16,8 +17,9 @@ from .v1 import ServerV1
 
 #: What the accounting calls a job for its first second, when it knows its first step alone.
 UNNAMED = frozenset({"", "allocation", "batch"})
-#: A job that started so long before its request (seconds) is not the one that was asked for.
-_CLOCKS_S = 300.0
+#: A job that started so long before its request (seconds) is not the one that was asked for: v1
+#: tells times of a zone that may not be known.
+_CLOCKS_S = 26 * 3600.0
 #: A lost job is looked for among so many of the newest that may be it.
 _CANDIDATES = 10
 
@@ -81,14 +83,16 @@ class TypedJobs(Reader):
         name: str,
         directory: str,
         since: float,
+        after: int = 0,
         others: Collection[str] = (),
         in_place: bool = False,
     ) -> str | None:
         """Return the id of the job that a request with *marker* made, None where none is known.
 
-        *since* is when it was sent (epoch seconds), *others* are jobs that are known to be of other
-        requests, *in_place* a script of the cluster, which carries no mark on v2. Where the server
-        doesn't tell what a job runs, name and directory decide.
+        *since* is when it was sent (epoch seconds), *after* a job's number that was known then,
+        *others* are jobs that are known to be of other requests, *in_place* a script of the
+        cluster, which carries no mark on v2. Where the server doesn't tell what a job runs, name
+        and directory decide.
         """
         likely = [
             job
@@ -96,8 +100,10 @@ class TypedJobs(Reader):
             if job.job_id not in others
             and (job.start is None or job.start > since - _CLOCKS_S)
             and job.name in UNNAMED | {name}
+            and _number(job.job_id, after + 1) > after
         ]
         guess = None
+        likely.sort(key=lambda job: _number(job.job_id, 0))
         for job in likely[: -_CANDIDATES - 1 : -1]:
             told = self._script_of(system, job.job_id)
             if told and marker in told:
@@ -185,3 +191,9 @@ class TypedJobs(Reader):
         except FirecrestException as exc:
             if exc.errno != errno.EALREADY:
                 raise
+
+
+def _number(job_id: str, default: int) -> int:
+    """Return the number in a job's id: schedulers count upwards."""
+    digits = re.match(r"\d+", job_id)
+    return int(digits[0]) if digits else default

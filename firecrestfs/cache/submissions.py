@@ -44,6 +44,7 @@ class Submission:
     `script` is empty where `script_path` names one on the cluster. `directory` is the one whose
     `.jobs` took it, "/" the system's root. `accepted`: close(2) has returned 0 before there was a
     job, so it is owed. Times are epoch seconds; `stdout` and `stderr` are paths, where known.
+    `after` is the greatest number of a job that was known when the request was first sent.
     """
 
     ident: str
@@ -64,6 +65,7 @@ class Submission:
     stage: Stage = Stage.WAITING
     accepted: bool = False
     sent: float = 0.0
+    after: int = 0
     job_id: str = ""
     error: str = ""
     code: int = 0

@@ -290,6 +290,29 @@ def test_what_the_scheduler_refuses(
     assert not fs.exists(".jobs/bad.sh.error")
 
 
+def test_the_scheduler_is_down(fs: Driver, server: Server) -> None:
+    server.set(unhealthy="scheduler")
+    if not on_v1(server):  # which knows of no such thing
+        assert refused(fs.write_file, ".jobs/run.sh", SCRIPT) == errno.EAGAIN
+        assert "unhealthy" in text(fs, ".jobs/run.sh.error")
+    server.set(unhealthy="")
+    fs.write_file(".jobs/run.sh", SCRIPT)
+    assert text(fs, ".jobs/run.sh.jobid").strip().isdigit()
+
+
+def test_too_many_jobs(fs: Driver, server: Server) -> None:
+    words = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed"
+    body = {"errorType": "error", "message": words}
+    rule = {"kind": "status", "match": "jobs/submit", "status": 403, "body": body}
+    server.faults([rule])
+    if not on_v1(server):
+        assert refused(fs.write_file, ".jobs/run.sh", SCRIPT) == errno.EAGAIN
+        assert "QOSMaxSubmitJobPerUserLimit" in text(fs, ".jobs/run.sh.error")
+        body["message"] = words.replace("MaxSubmitJobPerUser", "MaxCpuPerUser")
+        server.faults([rule])
+        assert refused(fs.write_file, ".jobs/run.sh", SCRIPT) == errno.EDQUOT
+
+
 def test_a_script_that_is_too_large(fs: Driver) -> None:
     assert refused(fs.write_file, ".jobs/big.sh", b"#!/bin/sh\n" + b"#" * (1 << 20)) == errno.EFBIG
 

@@ -117,9 +117,8 @@ def submissions(server: Server, log: SubmissionLog, pending: Pending) -> Iterato
 
 
 def make_submissions(server: Any, log: SubmissionLog, pending: Pending) -> Submissions:
-    return Submissions(
-        Cluster(server, "daint"), log, pending.flush, lambda *_: None, lambda: None, 0.5
-    )
+    table, _ = make_table(server)
+    return Submissions(Cluster(server, "daint"), log, pending.flush, lambda *_: None, table, 0.5)
 
 
 def make_submission(**changes: Any) -> Submission:

@@ -44,6 +44,7 @@ class Cluster:
             name=found.job_name,
             directory=found.workdir,
             since=found.sent,
+            after=found.after,
             others=others,
             in_place=bool(found.script_path),
         )

@@ -73,7 +73,7 @@ class JobsFilesystem(Filesystem):
             parts.journal,
             parts.flush,
             parts.report,
-            self._table.expire,
+            self._table,
             parts.settle_s,
         )
         self._jobs = JobDirectories(

@@ -27,10 +27,17 @@ Key = tuple[str, str]
 SCRIPT_BYTES = 1 << 20
 #: The same name is submitted again only after so long (seconds): some programs write twice.
 _AGAIN_S = 5.0
+#: So many closes may wait their full time: each holds one of the mount's threads.
+_WAITING, _HURRIED_S = 40, 1.0
 #: Names that editors, desktops and copying programs use on the way to the real one.
 _TEMPORARY = re.compile(
     r"^\.|~$|\.(sw[a-p]|tmp|temp|part|partial|bak|crdownload|kate-swp|filepart)$|^4913$|^#.*#$"
     r"|^sed\w{6}$|^Cu\w{6}$|\.(tmp|temp)[-.\w]*$|\.\w{6,8}\.(tmp|new)$"
+)
+#: What may pass: the scheduler or the way to it is down, busy or slow.
+_LATER = frozenset(
+    {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.ETIMEDOUT}
+    | {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED}
 )
 #: What tells of a script NAME is called NAME.jobid and so on.
 TELLING = ("jobid", "error", "status")
@@ -101,8 +108,11 @@ class Scripts:
     def __init__(self, around: Surroundings, submissions: Submissions) -> None:
         self._around = around
         self._submissions = submissions
-        self._lock = threading.Lock()  # guards `changed` of scripts at the decision, and _times
+        self._lock = (
+            threading.Lock()
+        )  # guards `changed` of scripts at the decision, and the next two
         self._times: dict[Key, float] = {}  # when a name was last submitted
+        self._waiting = 0  # closes that wait
         self._scripts: dict[Key, Script] = {}
         for each in submissions.all():
             if each.shown:
@@ -267,15 +277,24 @@ class Scripts:
         with self._lock:
             self._times[key] = boottime()
         try:
-            found = self._submissions.wait(
-                submission.ident, self._around.close_s, self._around.interrupted
-            )
+            found = self._wait(submission)
         except OSError:
             self._times.pop(key, None)
             raise
         if found.stage is Stage.REFUSED:
             self._times.pop(key, None)
-            raise os_error(found.code, key[1], found.error)
+            raise os_error(_code(found.code), key[1], found.error)
+
+    def _wait(self, submission: Submission) -> Submission:
+        """Return what became of *submission* by the time at which close(2) must return."""
+        with self._lock:
+            self._waiting += 1
+            patience = self._around.close_s if self._waiting <= _WAITING else _HURRIED_S
+        try:
+            return self._submissions.wait(submission.ident, patience, self._around.interrupted)
+        finally:
+            with self._lock:
+                self._waiting -= 1
 
     def _require_time(self, key: Key) -> None:
         """Raise EAGAIN where the same name was submitted just now, or is to be submitted yet."""
@@ -327,6 +346,15 @@ class Scripts:
         if defaults.working_directory:
             return defaults.working_directory
         return in_place.rpartition("/")[0] or self._around.directory
+
+
+def _code(code: int) -> int:
+    """Return the errno of close(2) for one of a submission: whether to mend it or to come again."""
+    if code in (errno.ENOEXEC, errno.ENOENT):
+        return errno.EINVAL
+    if code == errno.EPERM:
+        return errno.EDQUOT  # a limit of the account
+    return errno.EAGAIN if code in _LATER else code
 
 
 def _remembered(each: Submission) -> Script:

@@ -20,6 +20,7 @@ from firecrestfs.errors import FirecrestException, is_transient, os_error
 
 from ..flights import SLICE_S
 from .cluster import Cluster
+from .table import JobTable
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,15 @@ class Submissions:
         journal: SubmissionLog,
         flush: Flush,
         report: Callable[[str, str], None],
-        submitted: Callable[[], None],
+        table: JobTable,
         settle_s: float = SETTLE_S,
     ) -> None:
-        """*report* tells the user of a path and what is wrong, *submitted* that there is a job."""
+        """*report* tells the user of a path and what is wrong; *table* is told of new jobs."""
         self._cluster = cluster
         self._journal = journal
         self._flush = flush
         self._report = report
-        self._submitted = submitted
+        self._table = table
         self._settle_s = settle_s
         self._stopped = threading.Event()
         self._changed = threading.Condition()  # guards all below
@@ -151,11 +152,12 @@ class Submissions:
         self._put(ident, **changes)
 
     def settle(self, timeout_s: float | None, stop: Callable[[], bool]) -> None:
-        """Return when nothing is under way, after *timeout_s*, or when told to *stop*."""
+        """Return when nothing goes on by itself any more, after *timeout_s*, or when told to."""
         end = None if timeout_s is None else boottime() + timeout_s
         while not stop() and (end is None or boottime() < end):
             with self._changed:
-                if not any(each.under_way for each in self._known.values()):
+                left = [each.ident for each in self._known.values() if each.under_way]
+                if self._stuck.issuperset(left):
                     return
                 self._changed.wait(SLICE_S)
 
@@ -231,6 +233,7 @@ class Submissions:
             found = self._known[ident]
             blocking = {} if found.sent else self._blocking(found)
             if not blocking:
+                self._stuck.discard(ident)
                 return not self._given_up(ident)
             self._say(ident, _waits_for(found.system, blocking))
             if all(why is not None and not is_transient(why) for why in blocking.values()):
@@ -267,9 +270,15 @@ class Submissions:
         with self._changed:
             if self._given_up(ident):
                 return False
-            self._put_locked(ident, stage=Stage.SENDING, sent=time.time())
+            after = self._known[ident].after or self._latest()
+            self._put_locked(ident, stage=Stage.SENDING, sent=time.time(), after=after)
         self._say(ident, "being submitted")
         return True
+
+    def _latest(self) -> int:
+        """Return the greatest number of a job that is known; the next has a greater one."""
+        ids = [*self._table.known(), *self._by_job]
+        return max((int(each) for each in ids if each.isdecimal()), default=0)
 
     def _look_for(self, found: Submission) -> str | None:
         """Return the job that the request made, None when it must have made none."""
@@ -300,7 +309,7 @@ class Submissions:
         )
         where = (found.system, found.name, job_id, found.workdir)
         log.info("%s: submitted %s as job %s in %s", *where)
-        self._submitted()
+        self._table.expire()
 
     def _refuse(self, ident: str, exc: OSError) -> None:
         with self._changed:
