@@ -2,7 +2,7 @@
 # Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run.
 
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types bench api-docs clean
+.PHONY: help setup demo test lint types bench bench-jobs api-docs clean
 
 help:
 	@echo 'make demo    mount an emulated centre to play with; Ctrl-C leaves nothing behind'
@@ -11,6 +11,7 @@ help:
 	@echo 'make lint    check the style with ruff'
 	@echo 'make types   check the types with mypy'
 	@echo 'make bench   measure a mount of the emulated centre'
+	@echo 'make bench-jobs  measure its .jobs'
 	@echo 'make api-docs  write the reference of the Python client into build/api'
 	@echo 'make clean   remove .venv and all caches'
 	@echo
@@ -41,6 +42,10 @@ types:
 bench:
 	@scripts/setup test
 	@.venv/bin/python scripts/bench_mount.py $(ARGS)
+
+bench-jobs:
+	@scripts/setup test
+	@.venv/bin/python scripts/bench_jobs.py $(ARGS)
 
 api-docs:
 	@scripts/setup dev

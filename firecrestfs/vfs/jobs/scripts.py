@@ -257,9 +257,6 @@ class Scripts:
         try:
             self._submit(key, script)
         except OSError as exc:
-            if exc.errno == errno.EINTR:
-                script.changed = True
-                raise
             script.error = exc.strerror or str(exc)
             if exc.errno != errno.EAGAIN:
                 # What became of an earlier version would be taken for this one's.

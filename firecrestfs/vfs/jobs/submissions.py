@@ -134,7 +134,8 @@ class Submissions:
                     return self._put_locked(ident, accepted=True)
                 self._changed.wait(SLICE_S)
             if interrupted() and self.take_back(ident):
-                raise os_error(errno.EINTR, found.name)
+                text = "interrupted before it was submitted: write it again"
+                raise os_error(errno.EINTR, found.name, text)
 
     def take_back(self, ident: str) -> bool:
         """Give up a submission of which nothing was sent; return whether that could be done."""
