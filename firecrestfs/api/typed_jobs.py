@@ -17,9 +17,9 @@ from .v1 import ServerV1
 
 #: What the accounting calls a job for its first second, when it knows its first step alone.
 UNNAMED = frozenset({"", "allocation", "batch"})
-#: A job that started so long before its request (seconds) is not the one that was asked for: v1
-#: tells times of a zone that may not be known.
-_CLOCKS_S = 26 * 3600.0
+#: A job that started so long before its request (seconds) is not the one that was asked for. v1
+#: tells local times, of a zone that may not be known yet.
+_CLOCKS_S, _ZONES_S = 300.0, 26 * 3600.0
 #: A lost job is looked for among so many of the newest that may be it.
 _CANDIDATES = 10
 
@@ -94,11 +94,13 @@ class TypedJobs(Reader):
         cluster, which carries no mark on v2. Where the server doesn't tell what a job runs, name
         and directory decide.
         """
+        local = isinstance(self._client.server(), ServerV1) and not self.zone(system).observed
+        earliest = since - (_ZONES_S if local else _CLOCKS_S)
         likely = [
             job
             for job in self.jobs(system)
             if job.job_id not in others
-            and (job.start is None or job.start > since - _CLOCKS_S)
+            and (job.start is None or job.start > earliest)
             and job.name in UNNAMED | {name}
             and _number(job.job_id, after + 1) > after
         ]

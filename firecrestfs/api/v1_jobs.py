@@ -268,18 +268,13 @@ class JobsV1(Tasks):
         answer = self._ask("/compute/jobs", system, {"jobs": wanted})
         (task,) = self._outcomes([answer])
         known = next(iter(self._entries_of(task)), None)
-        if known is None:
-            return []
-        told = {key: None if value == UNKNOWN else value for key, value in known.items()}
-        return [{"jobId": wanted, **shapes.renamed(told, shapes.METADATA)}]
+        return [] if known is None else [_metadata(wanted, known)]
 
     def known_metadata(self, system: str, job_id: str) -> dict[str, Any] | None:
         """Return where the job's files are as far as that has been told already."""
         with self._jobs_lock:
             known = self._files.get((system, job_id))
-        return (
-            None if known is None else {"jobId": job_id, **shapes.renamed(known, shapes.METADATA)}
-        )
+        return None if known is None else _metadata(job_id, known)
 
     def cancel(self, system: str, job_id: str) -> None:
         """Cancel a job. Raises EALREADY for one that has ended."""
@@ -335,6 +330,11 @@ class JobsV1(Tasks):
     def transfer_rm(self, system: str, path: str, account: str | None = None) -> dict[str, Any]:
         """Submit a job that removes *path*; never sent twice."""
         return self.transfer(system, "rm", {"path": path, "account": account})
+
+
+def _metadata(job_id: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    told = {key: None if value == UNKNOWN else value for key, value in known.items()}
+    return {"jobId": job_id, **shapes.renamed(told, shapes.METADATA)}
 
 
 def _marked_path(directory: str, marker: str) -> str:

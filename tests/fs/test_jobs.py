@@ -231,6 +231,26 @@ def on_v1(server: Server) -> bool:
     return bool(server.info["api"] == "v1")
 
 
+def test_a_new_job_of_which_the_scheduler_tells_little(
+    fs: Driver, there: Path, server: Server
+) -> None:
+    """For its first moments accounting doesn't list it, or as "allocation", without a directory."""
+    server.set(half_known=1.0)
+    job = submit(fs, "new.sh", b"#!/bin/bash\nsleep 1.5\n")
+    number = job.rpartition("/")[2]
+    assert state(fs, job) in ("PENDING", "RUNNING")
+    assert fs.stat(f"{job}/workdir").st_ino == fs.stat("").st_ino
+    assert fs.readlink(f"{ROOT}/by-name/new.sh") == f"../{number}"
+    assert "allocation" not in text(fs, f"{ROOT}/queue")
+    assert text(fs, f"{job}/wait") == "COMPLETED 0\n"
+
+
+def state(fs: Driver, job: str) -> str:
+    """Return the state that the scheduler tells now, not up to ten seconds ago."""
+    fs.refresh("/cluster/.jobs")
+    return text(fs, f"{job}/status").strip()
+
+
 # -- submitting ------------------------------------------------------------------------------------
 
 
