@@ -170,6 +170,13 @@ def test_the_ways_to_a_job(fs: Driver, server: Server) -> None:
     assert "cancel" in text(fs, ".jobs/README")
 
 
+def test_who_waits_goes_on_when_the_server_is_away(fs: Driver, server: Server) -> None:
+    job = submit(fs, "run.sh", b"#!/bin/bash\nsleep 0.5\n")
+    match = "compute/acct" if on_v1(server) else "jobs/list"
+    server.faults([{"kind": "drop", "match": match, "count": 3}])
+    assert text(fs, f"{job}/wait") == "COMPLETED 0\n"
+
+
 def test_what_a_job_wrote_is_seen_when_it_has_ended(fs: Driver, there: Path) -> None:
     (there / "out.dat").write_bytes(b"old")
     assert fs.read_file("out.dat") == b"old"
@@ -224,6 +231,10 @@ def test_a_job_that_was_not_submitted_here(fs: Driver, server: Server) -> None:
     assert text(fs, f"{job}/stdout") == "from elsewhere\n" or on_v1(server)
     assert fs.readlink(f"{job}/workdir") == f"../..{home}" or on_v1(server)
     assert text(fs, f"{ROOT}/by-name/far/status") == "COMPLETED\n"
+    if not on_v1(server):
+        # What somebody has asked for is listed from then on.
+        assert set(fs.listdir(job)) >= {"script", "stdout", "stderr"}
+        assert text(fs, f"{job}/script").startswith(script.decode())
 
 
 def on_v1(server: Server) -> bool:

@@ -7,27 +7,24 @@ known.
 from __future__ import annotations
 
 import errno
-import posixpath
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from firecrestfs.api.typed_jobs import UNNAMED
 from firecrestfs.cache.metadata import boottime
 from firecrestfs.cache.submissions import Submission, SubmissionLog
-from firecrestfs.errors import FirecrestException, os_error
+from firecrestfs.errors import FirecrestException, is_transient, os_error
 from firecrestfs.model import Job, Kind
 
 from ..flights import Flights
 from . import nodes, views
 from .cluster import Cluster
+from .known import Files, files_of, into, own_entry, when
 from .nodes import Node
 from .submissions import Submissions
 from .table import TTL_S, Entry, JobTable
 
-#: A new job may be unknown to the accounting for so long (seconds).
-_UNSEEN_S = 60.0
 #: What may have changed just now is looked at on the cluster this often (seconds).
 _FRESH_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
@@ -60,7 +57,7 @@ class JobDirectories:
         self._waiters = nodes.Waiters()
         self._away = journal.away(cluster.system)
         self._lock = threading.Lock()  # guards all below
-        self._files: dict[str, tuple[str, str, str]] = {}  # script, output, errors of foreign jobs
+        self._files: dict[str, Files] = {}  # of jobs that were asked for
         self._told: Mapping[str, Entry] = {}
         self._version: tuple[int, ...] = ()  # of what _entries and _made were made of
         self._entries: dict[str, Entry] = {}
@@ -79,7 +76,7 @@ class JobDirectories:
         found = dict(told)
         for each in self._submissions.all():
             if each.job_id:
-                found[each.job_id] = _own(each, found.get(each.job_id))
+                found[each.job_id] = own_entry(each, found.get(each.job_id))
         for job_id in self._away:
             found.pop(job_id, None)
         with self._lock:
@@ -142,7 +139,7 @@ class JobDirectories:
             }
             return [(each, nodes.link(f"../{job_id}")) for each, job_id in latest.items()]
         return [
-            (job_id, nodes.link(f"../{job_id}", _when(entry.job)))
+            (job_id, nodes.link(f"../{job_id}", when(entry.job)))
             for job_id, entry in entries.items()
             if entry.job.ended == (name == "recent")
         ]
@@ -167,7 +164,7 @@ class JobDirectories:
         """Return the directory of *job_id*, which is known to be there."""
         known = self._table.known().get(job_id)
         return nodes.directory(
-            lambda: list(self._inside(where, job_id).items()), _when(known.job) if known else 0
+            lambda: list(self._inside(where, job_id).items()), when(known.job) if known else 0
         )
 
     def _inside(self, where: str, job_id: str) -> Listing:
@@ -194,8 +191,8 @@ class JobDirectories:
 
         def ready() -> bytes | None:
             # Whoever else waits asks as well: what was learnt since our last look will do.
-            job = self._now(job_id, boottime() - looked[-1] if looked else TTL_S)
-            if job.ended or job.state == "UNKNOWN":
+            job = self._now_if_told(job_id, boottime() - looked[-1] if looked else TTL_S)
+            if job is not None and (job.ended or job.state == "UNKNOWN"):
                 return views.outcome(job).encode()
             looked[:] = [boottime()]
             pace.sleep(self._interrupted)
@@ -211,6 +208,15 @@ class JobDirectories:
             raise os_error(errno.ENOENT, job_id)
         return entry
 
+    def _now_if_told(self, job_id: str, max_age_s: float) -> Job | None:
+        """Return the job *job_id*, None while the server can't be asked: who waits goes on."""
+        try:
+            return self._now(job_id, max_age_s)
+        except OSError as exc:
+            if exc.errno == errno.EINTR or not is_transient(exc):
+                raise
+            return None
+
     def _now(self, job_id: str, max_age_s: float) -> Job:
         """Return the job *job_id*; of an array what all its tasks come to."""
         own = self._submissions.of_job(job_id)
@@ -220,28 +226,30 @@ class JobDirectories:
                 raise os_error(errno.ENOENT, job_id)
             return entry.job
         try:
-            return _own(own, self._table.tasks(job_id)).job
+            return own_entry(own, self._table.tasks(job_id)).job
         except FirecrestException as exc:
             if exc.errno != errno.ENOENT:
                 raise
-            return _own(own, None).job
+            return own_entry(own, None).job
 
     def _listed(self, where: str, entry: Entry) -> list[tuple[str, Node]]:
         """Return what is in the directory of a job: nothing of it costs a request."""
         job = entry.job
         own = self._submissions.of_job(job.job_id)
         script, stdout, stderr = files = self._known_files(job.job_id, own)
-        when = _when(job)
+        shown = when(job)
         found = [
-            ("status", nodes.text(f"{job.state}\n", when)),
-            ("info.json", nodes.text(views.info_json(job, own, files, list(entry.tasks)), when)),
+            ("status", nodes.text(f"{job.state}\n", shown)),
+            ("info.json", nodes.text(views.info_json(job, own, files, list(entry.tasks)), shown)),
         ]
         if own is not None and not own.script_path:
-            found.append(("script", nodes.Node(content=own.script, mtime_ns=when)))
+            found.append(("script", nodes.Node(content=own.script, mtime_ns=shown)))
         elif script.startswith("/"):
-            found.append(("script", _into(where, script, when)))
+            found.append(("script", into(where, script, shown)))
+        elif script:
+            found.append(("script", nodes.text(script, shown)))
         if job.working_directory.startswith("/"):
-            found.append(("workdir", _into(where, job.working_directory, when)))
+            found.append(("workdir", into(where, job.working_directory, shown)))
         for name, path in (("stdout", stdout), ("stderr", stderr)):
             if path:
                 found.append((name, self._output(where, job, path)))
@@ -282,31 +290,27 @@ class JobDirectories:
         told = self._flights.run(
             lambda: client.job_metadata(system, job_id), ("metadata", system, job_id)
         )
-        names = ("script", "standardOutput", "standardError")
-        script, stdout, stderr = (told[each] or "" for each in names)
-        paths = [each if each.startswith("/") else "" for each in (stdout, stderr)]
+        files = files_of(told)
         with self._lock:
-            self._files[job_id] = (script, paths[0], paths[1])
-        found = (script, *paths)[which]
-        if not found:
+            self._files[job_id] = files
+        if not files[which]:
             raise os_error(errno.ENOENT, job_id, "the scheduler doesn't tell")
-        return found
+        return files[which]
 
-    def _known_files(self, job_id: str, own: Submission | None) -> tuple[str, str, str]:
+    def _known_files(self, job_id: str, own: Submission | None) -> Files:
+        """Return script, output and errors of a job as far as they are known, else empty texts."""
         with self._lock:
             known = self._files.get(job_id)
         if own is not None and not (known and known[1]):
             return own.script_path, own.stdout, own.stderr
-        if known is None:
-            told = self._cluster.client.known_metadata(self._cluster.system, job_id) or {}
-            names = ("script", "standardOutput", "standardError")
-            paths = [str(told.get(each) or "") for each in names]
-            known = tuple(each if each.startswith("/") else "" for each in paths)  # type: ignore
-        return known  # type: ignore[return-value]
+        if known is not None:
+            return known
+        told = self._cluster.client.known_metadata(self._cluster.system, job_id)
+        return ("", "", "") if told is None else files_of(told)
 
     def _output(self, where: str, job: Job, path: str) -> Node:
         """Return the link to a file that a job writes; who follows it sees its size of now."""
-        link = _into(where, path, _when(job))
+        link = into(where, path, when(job))
 
         def target() -> bytes:
             with self._lock:
@@ -337,13 +341,13 @@ class JobDirectories:
         ]
 
     def _task(self, where: str, job: Job) -> Node:
-        return nodes.directory(lambda: self._in_task(where, job), _when(job))
+        return nodes.directory(lambda: self._in_task(where, job), when(job))
 
     def _in_task(self, where: str, job: Job) -> list[tuple[str, Node]]:
         files = self._known_files(job.job_id, None)
         found = [
-            ("status", nodes.text(f"{job.state}\n", _when(job))),
-            ("info.json", nodes.text(views.info_json(job, None, files, []), _when(job))),
+            ("status", nodes.text(f"{job.state}\n", when(job))),
+            ("info.json", nodes.text(views.info_json(job, None, files, []), when(job))),
         ]
         outputs = zip(("stdout", "stderr"), files[1:], strict=True)
         return found + [(name, self._output(where, job, path)) for name, path in outputs if path]
@@ -362,32 +366,3 @@ class JobDirectories:
 
 
 _FILES = ("status", "info.json", "script", "workdir", "stdout", "stderr", "wait", "ctl")
-
-
-def _own(submission: Submission, known: Entry | None) -> Entry:
-    """Return a job of ours, with what the scheduler doesn't tell of it."""
-    if known is not None:
-        job = known.job
-        name = submission.job_name if job.name in UNNAMED else job.name
-        workdir = job.working_directory or submission.workdir
-        return replace(known, job=replace(job, name=name, working_directory=workdir))
-    new = time.time() - submission.sent < _UNSEEN_S
-    return Entry(
-        Job(
-            submission.job_id,
-            submission.job_name,
-            submission.state or ("PENDING" if new else "UNKNOWN"),
-            working_directory=submission.workdir,
-            exit_code=submission.exit_code,
-        )
-    )
-
-
-def _when(job: Job) -> int:
-    return (job.end or job.start or 0) * 1_000_000_000
-
-
-def _into(where: str, path: str, mtime_ns: int) -> Node:
-    """Return a link from the directory *where* to *path*, both in the tree of one system."""
-    target = posixpath.relpath(posixpath.normpath("/" + path.lstrip("/")), where)
-    return nodes.link(target, mtime_ns)

@@ -65,7 +65,7 @@ def info_json(
     told: dict[str, Any] = {
         "jobid": job.job_id,
         "result": "Job submitted" if submission is not None else "",
-        "job_file": files[0],
+        "job_file": files[0] if files[0].startswith("/") else "",
         "job_file_out": files[1],
         "job_file_err": files[2],
     }
