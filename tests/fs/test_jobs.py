@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,14 @@ from ..harness import Server, client_of, wait_for
 from .drivers import Driver
 
 SCRIPT = b"#!/bin/bash\n#SBATCH --time=00:01:00\necho ran > out.txt\n"
+
+
+@pytest.fixture(autouse=True)
+def jobs_have_ended(fs: Driver, server: Server) -> Iterator[None]:
+    """Let no job write into the test's directory while it is looked at whether all is well."""
+    yield
+    client = client_of(server)
+    assert wait_for(lambda: all(job.ended for job in client.jobs("cluster")), 20)
 
 
 def submitted(server: Server) -> int:
@@ -50,7 +58,7 @@ def test_its_inputs_have_landed_when_it_is_submitted(fs: Driver, there: Path) ->
 
 
 def test_the_queue_is_shown(fs: Driver, server: Server) -> None:
-    server.set(queue_seconds=3.0)
+    server.set(queue_seconds=1.0)
     fs.write_file(".jobs/waiting-one", b"#!/bin/bash\nsleep 0\n")
     job_id = fs.read_file(".jobs/waiting-one.jobid").decode().strip()
     queue = fs.read_file("/cluster/.jobs/queue").decode()

@@ -83,11 +83,11 @@ class JobTable:
         Who wants them younger than `TTL_S` wants what was so since then: the time of asking counts.
         """
         while True:
+            asked = boottime()
             found = self._fresh(max_age_s)
             if found is not None:
                 return found.entries
-            asked = boottime()
-            snapshot = self._flights.run(self._fetch, ("jobs", self._system))
+            snapshot = self._flights.run(self._fetching(asked), ("jobs", self._system))
             with self._lock:
                 if snapshot.mark == self._mark or snapshot.taken > asked:
                     return snapshot.entries
@@ -126,6 +126,18 @@ class JobTable:
                 return None
             since = found.told if max_age_s >= TTL_S else found.taken
             return found if boottime() - since <= max_age_s else None
+
+    def _fetching(self, asked: float) -> Callable[[], _Snapshot]:
+        """Return the call that asks, unless somebody has done so since *asked*."""
+
+        def fetch() -> _Snapshot:
+            with self._lock:
+                found = self._snapshot
+                if found is not None and found.mark == self._mark and found.taken >= asked:
+                    return found
+            return self._fetch()
+
+        return fetch
 
     def _fetch(self) -> _Snapshot:
         with self._lock:
