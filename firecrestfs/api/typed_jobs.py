@@ -21,7 +21,7 @@ UNNAMED = frozenset({"", "allocation", "batch"})
 #: tells local times, of a zone that may not be known yet.
 _CLOCKS_S, _ZONES_S = 300.0, 26 * 3600.0
 #: A lost job is looked for among so many of the newest that may be it.
-_CANDIDATES = 10
+_CANDIDATES = 20
 
 
 class TypedJobs(Reader):
@@ -89,29 +89,28 @@ class TypedJobs(Reader):
     ) -> str | None:
         """Return the id of the job that a request with *marker* made, None where none is known.
 
-        *since* is when it was sent (epoch seconds), *after* a job's number that was known then,
         *others* are jobs that are known to be of other requests, *in_place* a script of the
         cluster, which carries no mark on v2. Where the server doesn't tell what a job runs, name
-        and directory decide.
+        and directory decide, among the jobs since the request was sent (*since*, epoch seconds) and
+        with greater numbers than the one that was known then (*after*).
         """
         local = isinstance(self._client.server(), ServerV1) and not self.zone(system).observed
         earliest = since - (_ZONES_S if local else _CLOCKS_S)
         likely = [
             job
             for job in self.jobs(system)
-            if job.job_id not in others
-            and (job.start is None or job.start > earliest)
-            and job.name in UNNAMED | {name}
-            and _number(job.job_id, after + 1) > after
+            if job.job_id not in others and job.name in UNNAMED | {name}
         ]
+        # By the cluster's own clock; numbers may begin anew.
+        likely.sort(key=lambda job: (job.start is None, job.start or 0, _number(job.job_id)))
         guess = None
-        likely.sort(key=lambda job: _number(job.job_id, 0))
         for job in likely[: -_CANDIDATES - 1 : -1]:
             told = self._script_of(system, job.job_id)
             if told and marker in told:
                 return job.job_id
             fits = job.name == name and job.working_directory.rstrip("/") in ("", directory)
-            if guess is None and fits and (in_place or not told):
+            recent = _number(job.job_id) > after and (job.start or since) > earliest
+            if guess is None and fits and recent and (in_place or not told):
                 guess = job.job_id
         return guess
 
@@ -195,7 +194,7 @@ class TypedJobs(Reader):
                 raise
 
 
-def _number(job_id: str, default: int) -> int:
+def _number(job_id: str) -> int:
     """Return the number in a job's id: schedulers count upwards."""
     digits = re.match(r"\d+", job_id)
-    return int(digits[0]) if digits else default
+    return int(digits[0]) if digits else 0

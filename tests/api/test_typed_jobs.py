@@ -51,10 +51,11 @@ def test_a_lost_job_is_found_by_its_mark(
     assert wait_for(lambda: find(typed, path, mark) is not None, 10)
     found = find(typed, path, mark)
     assert found not in (None, first, last)
-    # Not among the jobs of others, nor under another name, nor before the last that was known.
+    # Whatever the clocks and the numbers of jobs say, but not among the jobs of others, nor under
+    # another name.
+    assert find(typed, path, mark, after=10**9, since=time.time() + 86400) == found
     assert find(typed, path, mark, others={found}) is None
     assert find(typed, path, mark, name="y") is None
-    assert find(typed, path, mark, after=int(last)) is None
     typed.forget_submission(S, path, mark)
     assert [name for name in local.iterdir() if ".fcfs" in name.name] == []
     for job_id in (first, found, last):
@@ -68,6 +69,7 @@ def test_a_script_of_the_cluster_is_found_by_name_and_directory(
     (local / "x").write_text(SCRIPT)
     job_id = typed.submit(S, script_path=f"{path}/x", working_directory=path, marker=mark)
     assert wait_for(lambda: find(typed, path, mark, in_place=True) == job_id, 10)
+    assert find(typed, path, mark, in_place=True, after=int(job_id)) is None
     assert find(typed, path + "/other", mark, in_place=True, after=int(job_id) - 1) is None
     typed.cancel(S, job_id)
 

@@ -241,8 +241,8 @@ class Submissions:
                 with self._changed:
                     self._stuck.add(ident)
                     self._changed.notify_all()
+            self._stopped.wait(pause if any(blocking.values()) else SLICE_S)
             if any(blocking.values()):
-                self._stopped.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
         return False
 
