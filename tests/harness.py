@@ -62,13 +62,19 @@ def local_scratch(server: Server) -> Path:
     return Path(server.info["systems"][0]["local_scratch"])
 
 
+_clients: dict[tuple[str, str], TypedClient] = {}
+
+
 def client_of(server: Server) -> TypedClient:
-    """Return another client of the server, with the same credentials."""
+    """Return another client of the server, with the same credentials: one for all who ask."""
     info = server.info
-    auth = ClientCredentialsAuth(
-        info["client_id"], info["client_secret"], info["token_url"], allow_http=True
-    )
-    return TypedClient(Firecrest(info["url"], auth, allow_http=True))
+    key = (info["url"], info["client_secret"])
+    if key not in _clients:
+        auth = ClientCredentialsAuth(
+            info["client_id"], info["client_secret"], info["token_url"], allow_http=True
+        )
+        _clients[key] = TypedClient(Firecrest(info["url"], auth, allow_http=True))
+    return _clients[key]
 
 
 class EmulatorThreads:
