@@ -235,7 +235,8 @@ class Scripts:
             self._decide(key, script)
 
     def _is_held(self, key: Key, script: Script) -> bool:
-        return script.changed and (script.writers > 1 or self._around.held(key))
+        # Not by `writers`: the kernel tells of a handle's end some time after its close.
+        return script.changed and self._around.held(key)
 
     def _decide_at_the_end(self, key: Key, script: Script) -> None:
         """Decide where no close was the last; nobody is there to be told but by the files."""
