@@ -3,7 +3,7 @@
 Layers, each importing only what stands below it:
 
     cli ─ daemon ─ mount        command line · process, signals, drain · the composition root
-    jobfiles                    jobs through the files of a running mount
+    jobcommands                 jobs through the files of a running mount
     running                     a running mount and its control files
     config                      flags, environment, profiles
     fuseops, door, binding      FUSE's calls onto the mount table · errnos · the only `import fuse`

@@ -1,4 +1,4 @@
-"""The commands about jobs: parse, call one function of `jobfiles`, print."""
+"""The commands about jobs: parse, call one function of `jobcommands`, print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from . import config, jobfiles, mountpoints
+from . import config, jobcommands, mountpoints
 
 #: sbatch's options that are passed on, with their short forms and what they say.
 _SBATCH = {
@@ -96,14 +96,14 @@ def submit(
         for name, value in sbatch.items()
         if value
     }
-    place = jobfiles.the_place(system, _default_system(), chdir, "" if wrap else script)
+    place = jobcommands.the_place(system, _default_system(), chdir, "" if wrap else script)
     name, text = _script(script, wrap, str(options.get("job-name") or ""))
-    built = jobfiles.build_script(text, name, options, arguments)
+    built = jobcommands.build_script(text, name, options, arguments)
     content = built.encode("utf-8", "surrogateescape")
-    job = jobfiles.submit(place, name, content, lambda told: click.echo(told, err=True))
+    job = jobcommands.submit(place, name, content, lambda told: click.echo(told, err=True))
     _print_submitted(job, place.system, parsable, as_json)
     if wait:
-        state, code = jobfiles.wait(job)
+        state, code = jobcommands.wait(job)
         sys.exit(code or int(state != "COMPLETED"))
 
 
@@ -138,7 +138,9 @@ def jobs(system: tuple[str, ...], active: bool, as_json: bool) -> None:
     Example:  firecrestfs jobs --active
     """
     mountpoint = mountpoints.the_mount()
-    places = [jobfiles.Place(mountpoint, each) for each in system or jobfiles.systems(mountpoint)]
+    places = [
+        jobcommands.Place(mountpoint, each) for each in system or jobcommands.systems(mountpoint)
+    ]
     if as_json:
         found = {each.system: json.loads((each.path / "queue.json").read_text()) for each in places}
         click.echo(json.dumps(found, indent=2))
@@ -146,7 +148,7 @@ def jobs(system: tuple[str, ...], active: bool, as_json: bool) -> None:
     for each in places:
         if len(places) > 1:
             click.echo(f"{each.system}:")
-        click.echo(jobfiles.queue(each, active=active))
+        click.echo(jobcommands.queue(each, active=active))
 
 
 @click.command()
@@ -161,7 +163,7 @@ def cancel(job: tuple[str, ...], system: str, as_json: bool) -> None:
     failed = {}
     for each in job:
         try:
-            jobfiles.cancel(jobfiles.job_directory(each, system, _default_system()))
+            jobcommands.cancel(jobcommands.job_directory(each, system, _default_system()))
         except OSError as exc:
             failed[each] = exc.strerror or str(exc)
             click.echo(f"{each}: not cancelled: {failed[each]}", err=True)
@@ -181,9 +183,9 @@ def wait(job: tuple[str, ...], system: str, as_json: bool) -> None:
     """
     rows = []
     for each in job or ("last",):
-        directory = jobfiles.job_directory(each, system, _default_system())
+        directory = jobcommands.job_directory(each, system, _default_system())
         directory = directory.resolve() if each == "last" else directory
-        state, code = jobfiles.wait(directory)
+        state, code = jobcommands.wait(directory)
         rows.append({"jobid": directory.name, "state": state, "exit_code": code})
         if not as_json:
             click.echo(f"{directory.name} {state} {code}")

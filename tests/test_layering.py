@@ -34,7 +34,7 @@ RANKS = {
     "daemon": 9,
     "doctor": 9,
     "demo": 9,
-    "jobfiles": 9,
+    "jobcommands": 9,
     "cli_jobs": 10,
     "cli": 11,
     "__main__": 12,

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from firecrestfs.jobfiles import build_script
+from firecrestfs.jobcommands import build_script
 
 from .tools import code_of
 
