@@ -138,9 +138,8 @@ def jobs(system: tuple[str, ...], active: bool, as_json: bool) -> None:
     Example:  firecrestfs jobs --active
     """
     mountpoint = mountpoints.the_mount()
-    places = [
-        jobcommands.Place(mountpoint, each) for each in system or jobcommands.systems(mountpoint)
-    ]
+    names = system or jobcommands.systems(mountpoint)
+    places = [jobcommands.Place(mountpoint, each) for each in names]
     if as_json:
         found = {each.system: json.loads((each.path / "queue.json").read_text()) for each in places}
         click.echo(json.dumps(found, indent=2))
