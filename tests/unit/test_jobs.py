@@ -452,6 +452,12 @@ def test_our_own_batch_jobs_are_not_shown(server: Server) -> None:
     assert set(make_table(server)[0].entries()) == {"2"}
 
 
+def test_ids_that_are_no_names_are_not_shown(server: Server) -> None:
+    ids = ("", "..", "1/../..", "x", "1\0", "12", "7.pbs01")
+    server.known = {job_id: Job(job_id, "x", "RUNNING") for job_id in ids}
+    assert set(make_table(server)[0].entries()) == {"12", "7.pbs01"}
+
+
 @pytest.mark.parametrize(
     ("states", "whole"),
     [

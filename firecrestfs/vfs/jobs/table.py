@@ -18,6 +18,7 @@ from ..flights import Flights
 TTL_S = 10.0
 #: Our own batch jobs, which are none of the user's. (v1 calls a script without a name .fcfs-X.sh.)
 _OWN = re.compile(r"\.fcfs-(?!.*\.sh\Z)")
+_ID = re.compile(r"\d[^/\0]*")
 #: Ids of tasks: `12_3`, `12_[4-9]`, `12[3].server`.
 _TASK = re.compile(r"(?P<array>\d+)(?:_(?P<task>\d+|\[.*\])|\[(?P<pbs>\d*)\](?P<rest>.*))\Z")
 #: The end of an array is the worst end of its tasks; ends that are not in here are worse still.
@@ -142,7 +143,7 @@ class JobTable:
     def _fetch(self) -> _Snapshot:
         with self._lock:
             mark, taken = self._mark, boottime()
-        jobs = [job for job in self._client.jobs(self._system) if not _OWN.match(job.name)]
+        jobs = [job for job in self._client.jobs(self._system) if _is_shown(job)]
         self._see(jobs)
         with self._lock:
             snapshot = _Snapshot(_arranged(jobs, self._arrays), taken, boottime(), mark)
@@ -164,6 +165,11 @@ class JobTable:
                     news.append((job, lately or job.job_id in self._active))
         for job, lately in news:
             self._ended(job, lately)
+
+
+def _is_shown(job: Job) -> bool:
+    """Tell whether *job* is the user's, and its id a name; what a server tells is not trusted."""
+    return not _OWN.match(job.name) and _ID.fullmatch(job.job_id) is not None
 
 
 def _arranged(jobs: Iterable[Job], arrays: Mapping[str, set[str]]) -> dict[str, Entry]:
