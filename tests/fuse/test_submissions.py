@@ -118,7 +118,6 @@ def test_killed_while_the_request_is_on_its_way(place: Place) -> None:
     assert not [name for name in os.listdir(place.there) if name.startswith(".fcfs")]
 
 
-@on_both
 def test_killed_after_the_answer_got_lost(place: Place) -> None:
     submit = {"kind": "lost_answer", "match": SUBMIT[place.api]}
     look = {"v2": "jobs/list", "v1": "compute/*"}[place.api]
