@@ -254,8 +254,8 @@ def test_a_new_job_of_which_the_scheduler_tells_little(
     fs: Driver, there: Path, server: Server
 ) -> None:
     """For its first moments accounting doesn't list it, or as "allocation", without a directory."""
-    server.set(half_known=1.0)
-    job = submit(fs, "new.sh", b"#!/bin/bash\nsleep 1.5\n")
+    server.set(half_known=0.6)
+    job = submit(fs, "new.sh", b"#!/bin/bash\nsleep 1\n")
     number = job.rpartition("/")[2]
     assert state(fs, job) in ("PENDING", "RUNNING")
     assert fs.stat(f"{job}/workdir").st_ino == fs.stat("").st_ino

@@ -134,16 +134,6 @@ def test_two_that_write_one_name_at_once(cluster: Cluster) -> None:
     assert cluster.submitted() == 1
 
 
-def test_fifty_at_once(cluster: Cluster, script: Path) -> None:
-    before = cluster.count()
-    copies = " ".join(f"cp {script} .jobs/job-{number} &" for number in range(50))
-    cluster.done(f"{copies} wait")
-    ids = {(cluster.here / f".jobs/job-{number}.jobid").read_text() for number in range(50)}
-    assert len(ids) == 50
-    assert cluster.submitted() == 50
-    assert cluster.count() == before + 50
-
-
 @pytest.mark.parametrize(
     "save",
     [
@@ -180,26 +170,6 @@ def test_a_move_into_jobs_is_refused_with_the_way_to_do_it(cluster: Cluster) -> 
 
 
 # -- looking ---------------------------------------------------------------------------------------
-
-
-def test_two_hundred_jobs_cost_one_look(cluster: Cluster) -> None:
-    held = "#!/bin/bash\n#SBATCH --hold --array=0-199\ntrue\n"
-    job_id = cluster.client.submit(
-        "cluster", script=held, working_directory="/home/demo", name="held"
-    )
-    cluster.refresh()
-    os.listdir(cluster.here)
-    cluster.server.requests(reset=True)
-    listed = cluster.done(f"cd / && ls -lR {cluster.jobs}")
-    assert listed.count("status") >= 200
-    assert cluster.looks() <= 1
-    cluster.server.requests(reset=True)
-    cluster.done(
-        f"cd / && stat {cluster.jobs}/*/status {cluster.jobs}/queue {cluster.jobs}/active/*"
-    )
-    cluster.done(f"cd / && find {cluster.root}/.jobs > /dev/null")
-    assert cluster.looks() <= 1
-    cluster.client.cancel("cluster", job_id)
 
 
 def test_whoever_walks_through_jobs_never_waits(cluster: Cluster, tmp_path: Path) -> None:
@@ -285,3 +255,36 @@ def test_many_who_wait_hold_up_nobody_and_can_be_ended(cluster: Cluster) -> None
         for each in waiting:
             each.kill()
             each.communicate()
+
+
+# -- many jobs: last, since they stay in the scheduler's list --------------------------------------
+
+
+def test_fifty_at_once(cluster: Cluster, script: Path) -> None:
+    before = cluster.count()
+    copies = " ".join(f"cp {script} .jobs/job-{number} &" for number in range(50))
+    cluster.done(f"{copies} wait")
+    ids = {(cluster.here / f".jobs/job-{number}.jobid").read_text() for number in range(50)}
+    assert len(ids) == 50
+    assert cluster.submitted() == 50
+    assert cluster.count() == before + 50
+
+
+def test_two_hundred_jobs_cost_one_look(cluster: Cluster) -> None:
+    held = "#!/bin/bash\n#SBATCH --hold --array=0-199\ntrue\n"
+    job_id = cluster.client.submit(
+        "cluster", script=held, working_directory="/home/demo", name="held"
+    )
+    cluster.refresh()
+    os.listdir(cluster.here)
+    cluster.server.requests(reset=True)
+    listed = cluster.done(f"cd / && ls -lR {cluster.jobs}")
+    assert listed.count("status") >= 200
+    assert cluster.looks() <= 1
+    cluster.server.requests(reset=True)
+    cluster.done(
+        f"cd / && stat {cluster.jobs}/*/status {cluster.jobs}/queue {cluster.jobs}/active/*"
+    )
+    cluster.done(f"cd / && find {cluster.root}/.jobs > /dev/null")
+    assert cluster.looks() <= 1
+    cluster.client.cancel("cluster", job_id)
