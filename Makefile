@@ -2,7 +2,7 @@
 # Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run.
 
 .NOTPARALLEL:
-.PHONY: help setup demo test crash-test model-test lint types bench bench-writeback api-docs clean
+.PHONY: help setup demo test crash-test model-test lint types bench bench-writeback bench-jobs api-docs clean
 
 help:
 	@echo 'make demo    mount an emulated centre to play with; Ctrl-C leaves nothing behind'
@@ -14,6 +14,7 @@ help:
 	@echo 'make types   check the types with mypy'
 	@echo 'make bench   measure a mount of the emulated centre'
 	@echo 'make bench-writeback  measure copying into it, beside rclone, sshfs and pyfirecrest'
+	@echo 'make bench-jobs  measure its .jobs'
 	@echo 'make api-docs  write the reference of the Python client into build/api'
 	@echo 'make clean   remove .venv and all caches'
 	@echo
@@ -56,6 +57,10 @@ bench:
 bench-writeback:
 	@scripts/setup test
 	@.venv/bin/python scripts/bench_writeback.py $(ARGS)
+
+bench-jobs:
+	@scripts/setup test
+	@.venv/bin/python scripts/bench_jobs.py $(ARGS)
 
 api-docs:
 	@scripts/setup dev

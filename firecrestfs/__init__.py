@@ -3,6 +3,7 @@
 Layers, each importing only what stands below it:
 
     cli ─ daemon ─ mount        command line · process, signals, drain · the composition root
+    jobcommands                 jobs through the files of a running mount
     controls ─ running          its control files · a running mount
     kept                        what a state directory keeps while nothing is mounted
     config                      flags, environment, profiles
@@ -15,7 +16,7 @@ Layers, each importing only what stands below it:
     demo ─ emulator             a FirecREST of our own; it imports nothing of the rest
 
 Where to start reading: `fuseops.FuseOperations.getattr`, then `vfs.namespace`, `vfs.remote`,
-`vfs.tree`; for writing `vfs.stores` and `transfer.engine`.
+`vfs.tree`; for writing `vfs.stores` and `transfer.engine`; for jobs `vfs.jobs.submissions`.
 
 Locks are taken in the order tree (`vfs.overlay`) → file (`cache.cached_file`) → leaf (caches,
 queues, tables). No lock is held across the network; the token refresh is the one exception.

@@ -104,6 +104,9 @@ class Controls:
         """Drop what is believed at and below *path*, a path within the mount."""
         for _, files, inside in self._below(path):
             files.refresh(inside)
+        for name, jobs in self._wired().jobs().items():
+            if is_below(f"/{name}", path or "/") or is_below(path, f"/{name}"):
+                jobs.refresh("/")
         return ""
 
     def _ctl(self, line: str) -> str:

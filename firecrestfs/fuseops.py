@@ -246,7 +246,7 @@ class FuseOperations(Guarded):
         filesystem, sub_old = self._route(old)
         target, sub_new = self._route(new)
         if filesystem is not target:
-            raise os_error(errno.EXDEV, old)
+            target.moved_in(sub_new)
         filesystem.rename(sub_old, sub_new)
         return 0
 

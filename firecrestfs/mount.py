@@ -17,6 +17,7 @@ from .cache.database import Database
 from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
 from .cache.sealing import Sealer
+from .cache.submissions import SubmissionLog
 from .config import Config
 from .controls import Controls
 from .door import end_of_patience, interrupted
@@ -33,7 +34,8 @@ from .vfs.base import Filesystem
 from .vfs.control import ControlFilesystem, ErrorLog
 from .vfs.flights import Flights
 from .vfs.identity import Identity
-from .vfs.jobs import JobsFilesystem
+from .vfs.jobs import JobsFilesystem, JobsParts
+from .vfs.jobs.cluster import Cluster
 from .vfs.landing import Landing
 from .vfs.moves import Moves
 from .vfs.namespace import Mounted, Namespace, RootFilesystem
@@ -45,9 +47,6 @@ from .vfs.tree import RemoteTree
 from .vfs.view import RemoteParts
 
 log = logging.getLogger(__name__)
-
-#: A submission waits this long for its inputs to land.
-_INPUTS_S = 50.0
 
 
 def make_client(config: Config, *, fail_fast: bool = False) -> TypedClient:
@@ -113,7 +112,10 @@ def build(
     _set_strays_aside(content, journal, errors)
     sealer = Sealer(content, journal)
     sealer.start()
-    connector = _Connector(config, client, flights, errors, content, journal, sealer, mountpoint)
+    submissions = SubmissionLog(database)
+    connector = _Connector(
+        config, client, flights, errors, content, journal, sealer, submissions, mountpoint
+    )
     mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
     uid, gid = os.getuid(), os.getgid()
     root = RootFilesystem(list(mounted), uid, gid)
@@ -121,7 +123,7 @@ def build(
     control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid, controls.lost())
     namespace = Namespace(root, control, mounted, flights)
     operations = make_operations(binding, namespace, errors.report)
-    mount = Mount(client, operations, namespace, flights, errors, journal, sealer)
+    mount = Mount(client, operations, namespace, flights, errors, journal, sealer, submissions)
     controls.mount = mount
     client.circuit.on_back = mount.resume
     return mount
@@ -138,6 +140,7 @@ class _Connector:
     content: ContentCache
     journal: Journal
     sealer: Sealer
+    submissions: SubmissionLog
     mountpoint: str
 
     def connect_later(self, system: System) -> Callable[[], tuple[Filesystem, Filesystem]]:
@@ -153,20 +156,29 @@ class _Connector:
         if "HOME" in homes:
             self._learn_zone(system.name, homes["HOME"])
         files = RemoteFilesystem(self._parts(system, user), homes, self.mountpoint)
-        jobs = JobsFilesystem(
-            self.client,
-            system.name,
+        jobs = JobsFilesystem(self._jobs_parts(system, user, files, homes))
+        found = [each for each in self.journal.found() if each.record.system == system.name]
+        files.recover(found)
+        jobs.submissions.recover()
+        return files, jobs
+
+    def _jobs_parts(
+        self, system: System, user: UserInfo, files: RemoteFilesystem, homes: dict[str, str]
+    ) -> JobsParts:
+        return JobsParts(
+            Cluster(self.client, system.name, system.scheduler, user.name),
             self.flights,
             files,
-            lambda: files.stores.flush("/", _INPUTS_S, interrupted),
+            lambda path, seconds, stop: files.stores.flush(path, seconds, stop),
+            self.submissions,
             homes.get("SCRATCH") or homes.get("HOME") or "/",
             os.getuid(),
             os.getgid(),
             self.mountpoint,
+            lambda path, text: self.errors.report(f"/{system.name}{path}", text),
+            interrupted,
+            close_s=self.config.op_timeout / 3,
         )
-        found = [each for each in self.journal.found() if each.record.system == system.name]
-        files.recover(found)
-        return files, jobs
 
     def _parts(self, system: System, user: UserInfo) -> RemoteParts:
         identity = Identity(system.name, user, os.getuid(), os.getgid())

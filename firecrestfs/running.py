@@ -11,9 +11,11 @@ from typing import Any
 from .api import TypedClient
 from .cache.journal import Journal
 from .cache.sealing import Sealer
+from .cache.submissions import SubmissionLog
 from .fuseops import FuseOperations
 from .vfs.control import ErrorLog
 from .vfs.flights import Flights
+from .vfs.jobs import JobsFilesystem
 from .vfs.namespace import Namespace
 from .vfs.remote import RemoteFilesystem
 
@@ -29,6 +31,7 @@ class Mount:
     errors: ErrorLog
     journal: Journal
     sealer: Sealer
+    submissions: SubmissionLog
     recovering: bool = False  # what an earlier process left is still being taken up
     was_away: bool = False  # whether the server was out of reach at the latest look
 
@@ -45,8 +48,9 @@ class Mount:
             self.recovering = False
 
     def _recover(self) -> None:
-        """Look into the systems for which an earlier process left something to be stored."""
-        for name in sorted({record.system for record in self.journal.records()}):
+        """Look into the systems for which an earlier process left something to be done."""
+        stores = {record.system for record in self.journal.records()}
+        for name in sorted(stores.union(self.submissions.waiting_systems())):
             try:
                 self.namespace.route(f"/{name}/")
             except OSError as exc:
@@ -60,22 +64,34 @@ class Mount:
             if isinstance(parts[0], RemoteFilesystem)
         }
 
+    def jobs(self) -> dict[str, JobsFilesystem]:
+        """Return the jobs of the systems that someone has looked into."""
+        return {
+            name: parts[1]
+            for name, parts in self.namespace.connected().items()
+            if isinstance(parts[1], JobsFilesystem)
+        }
+
     def drain(
         self, timeout_s: float | None, stop: Callable[[], bool] = lambda: False
     ) -> dict[str, str]:
-        """Store everything; return what did not land, with the reason."""
+        """Store and submit everything; return what did not land, with the reason."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         failed: dict[str, str] = {}
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(failures(name, files.stores.flush("/", rest, stop)))
             failed |= swept(name, files)
+        for jobs in self.jobs().values():
+            rest = None if end is None else max(0.0, end - time.monotonic())
+            jobs.submissions.settle(rest, stop)
         return failed
 
     def pending(self) -> list[dict[str, Any]]:
         """Return what has not landed, a row each."""
         connected = self.files()
         rows = [row for name, files in connected.items() for row in _pending_rows(name, files)]
+        rows += [row for jobs in self.jobs().values() for row in _submission_rows(jobs)]
         return rows + [
             {"path": f"/{each.system}{each.where}", "state": "waiting", "tries": 0, "error": ""}
             for each in self.journal.records()
@@ -107,6 +123,8 @@ class Mount:
         """Begin nothing more."""
         for files in self.files().values():
             files.stores.stop()
+        for jobs in self.jobs().values():
+            jobs.submissions.stop()
         self.flights.shutdown()
         self.sealer.stop()
 
@@ -126,6 +144,19 @@ def failures(system: str, failed: dict[str, OSError | None]) -> dict[str, str]:
         f"/{system}{path}": (exc.strerror or str(exc)) if exc else "not yet stored"
         for path, exc in failed.items()
     }
+
+
+def _submission_rows(jobs: JobsFilesystem) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": f"/{each.system}{each.directory.rstrip('/')}/.jobs/{each.name}",
+            "state": "waiting",
+            "tries": 0,
+            "error": jobs.submissions.status(each.ident),
+        }
+        for each in jobs.submissions.all()
+        if each.under_way
+    ]
 
 
 def _pending_rows(system: str, files: RemoteFilesystem) -> list[dict[str, Any]]:

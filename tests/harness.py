@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from firecrestfs.api import ClientCredentialsAuth, Firecrest, TypedClient
 from firecrestfs.emulator import Emulator
 
 #: A command that talks to a mount may take this long (seconds) before it counts as hung.
@@ -59,6 +60,21 @@ def local_home(server: Server, system: int = 0) -> Path:
 def local_scratch(server: Server) -> Path:
     """Return the directory that plays the scratch directory of the first cluster."""
     return Path(server.info["systems"][0]["local_scratch"])
+
+
+_clients: dict[tuple[str, str], TypedClient] = {}
+
+
+def client_of(server: Server) -> TypedClient:
+    """Return another client of the server, with the same credentials: one for all who ask."""
+    info = server.info
+    key = (info["url"], info["client_secret"])
+    if key not in _clients:
+        auth = ClientCredentialsAuth(
+            info["client_id"], info["client_secret"], info["token_url"], allow_http=True
+        )
+        _clients[key] = TypedClient(Firecrest(info["url"], auth, allow_http=True))
+    return _clients[key]
 
 
 class EmulatorThreads:

@@ -34,6 +34,7 @@ RANKS = {
     "running": 7,
     "controls": 8,
     "mount": 9,
+    "jobcommands": 9,
     "daemon": 10,
     "doctor": 10,
     "demo": 10,

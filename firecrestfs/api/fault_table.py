@@ -25,6 +25,7 @@ _REMOTE = re.compile(
 )
 _INNER = re.compile(r"(?P<status>\d{3}): (?P<message>.+)\Z", re.S)
 _SLURM = re.compile(r"Unexpected \w+ command response\. exit_status:\S+ std_err:(.*)\Z", re.S)
+_TOOL = re.compile(r"(sbatch|qsub|scancel|qdel): (error|fatal)")
 
 
 #: A pattern, and what a text that starts with it means.
@@ -48,6 +49,18 @@ def row(
 _OUTSIDE = "outside what the server offers on this system; see 'firecrestfs systems'"
 _SLOW = "the cluster took longer than FirecREST allows for one command"
 _LOGIN = "FirecREST can't log in to the cluster now; it may be down or busy"
+
+#: What the scheduler says of a job that would be one too many, or too much.
+_LIMITS: tuple[Row, ...] = (
+    row(
+        r".*\b(QOS|Assoc)(Max|Grp)(Submit)?Jobs?(Per\w+)?Limit",
+        errno.EAGAIN,
+        "the scheduler accepts no more jobs of yours now",
+        transient=True,
+        kind="rate",
+    ),
+    row(r".*\b(QOS|Assoc)\w+Limit", errno.EPERM, "the job exceeds a limit of its account"),
+)
 
 #: First match wins. None of these patterns can match inside a path: all are anchored.
 _MESSAGES: tuple[Row, ...] = (
@@ -88,14 +101,7 @@ _MESSAGES: tuple[Row, ...] = (
     ),
     # 403
     row(r"Target file .* already exists\.\Z", errno.EEXIST, "the target exists already"),
-    row(
-        r".*\b(QOS|Assoc)(Max|Grp)(Submit)?Jobs?(Per\w+)?Limit",
-        errno.EAGAIN,
-        "the scheduler accepts no more jobs of yours now",
-        transient=True,
-        kind="rate",
-    ),
-    row(r".*\b(QOS|Assoc)\w+Limit", errno.EPERM, "the job exceeds a limit of its account"),
+    *_LIMITS,
     # 404
     row(
         r"System not found", errno.ENODEV, "the server offers no system of this name", kind="system"
@@ -171,6 +177,7 @@ _MESSAGES: tuple[Row, ...] = (
 )
 
 _SCHEDULER: tuple[Row, ...] = (
+    *_LIMITS,
     row(r".*Invalid job id", errno.ENOENT, "no such job", kind="job"),
     row(r".*already complet", errno.EALREADY, "the job has ended already"),
     row(r".*Unable to open file", errno.ENOENT, "the cluster can't open the script"),
@@ -210,6 +217,8 @@ def of_message(status: int, message: str) -> Verdict | None:
     slurm = _SLURM.match(message)
     if slurm:
         return of_scheduler(slurm[1])
+    if _TOOL.match(message):
+        return of_scheduler(message)
     found = first(_MESSAGES, message)
     inner = _INNER.match(message)
     return found or (of_message(int(inner["status"]), inner["message"]) if inner else None)

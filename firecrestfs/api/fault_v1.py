@@ -185,7 +185,7 @@ def of_words(words: str, path: str | None) -> Verdict:
     if found is None:
         hint = "output of your shell's start-up files, such as .bashrc, looks like this"
         return Verdict(errno.EIO, f"{UNKNOWN} ({quote(words)}; {hint})", begun=True)
-    if not _USAGE.match(words) and not _mentions(words, path):
+    if not _USAGE.match(words) and not _REFUSED.match(words) and not _mentions(words, path):
         return dataclasses.replace(found, begun=True)
     return found
 
@@ -196,6 +196,10 @@ def _mentions(words: str, path: str | None) -> bool:
 
 #: Complaints of tools that have done nothing yet, although they don't mention the path.
 _USAGE = re.compile(r"ch(mod|own): invalid ")
+#: The scheduler says so after it has made no job; warnings, which v1 takes for failures, do not.
+_REFUSED = re.compile(
+    r"(sbatch: (?!warning)[^\n]*\n?)*sbatch: (error: |fatal: |unrecognized|invalid)"
+)
 _SCHEDULER = ("sbatch", "scancel", "squeue", "sacct", "slurm", "sinfo", "scontrol")
 
 

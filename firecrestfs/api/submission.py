@@ -71,3 +71,11 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
             raise refusal(errno.EINVAL, line)
         checked_text(value, f"the value of {key}")
     return dict(env)
+
+
+def marked(script: str, marker: str) -> str:
+    """Return *script* with a last line that tells it from all others: a comment.
+
+    At the end, so that the lines that errors name stay what they are.
+    """
+    return f"{script}{'' if script.endswith(chr(10)) else chr(10)}# firecrestfs: {marker}\n"

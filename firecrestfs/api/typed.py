@@ -6,29 +6,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from typing import Any
 
 from ..errors import FirecrestException
-from ..model import Attr, Job, Kind
+from ..model import Attr, Kind
 from .auth import TokenSource
 from .circuit import Circuit
-from .decode import job_of, pick
-from .faults import (
-    Exists,
-    IsADirectory,
-    JobNotFound,
-    NotADirectory,
-    NotFound,
-    refusal,
-)
+from .faults import Exists, IsADirectory, NotADirectory, NotFound, refusal
 from .names import candidates, checked_path, checked_text, parent_and_name
-from .reading import Reader
 from .renaming import Rename
-from .submission import job_body
+from .typed_jobs import TypedJobs
 
 
-class TypedClient(Reader):
+class TypedClient(TypedJobs):
     """FirecREST as model values. Thread-safe; raises `OSError` (`FirecrestException`) only.
 
     An exception that is `ambiguous` came after the request was on its way: what it asked for may
@@ -289,82 +278,6 @@ class TypedClient(Reader):
         After any failure some members may be there: prove each.
         """
         self._client.server().extract(system, archive, directory, compression=compression)
-
-    # -- jobs ---------------------------------------------------------------------------------
-
-    def submit(
-        self,
-        system: str,
-        *,
-        script: bytes | str | None = None,
-        script_path: str | None = None,
-        working_directory: str,
-        name: str | None = None,
-        account: str | None = None,
-        env: Mapping[str, str] | None = None,
-        partition: str | None = None,
-        reservation: str | None = None,
-        constraints: str | None = None,
-        standard_output: str | None = None,
-        standard_error: str | None = None,
-        standard_input: str | None = None,
-    ) -> str:
-        """Submit a batch script, or one on the cluster, and return the job's id. Never sent twice.
-
-        ENOEXEC for a script without a `#!` line. After an ambiguous failure the job may exist: look
-        for it by name.
-        """
-        job = job_body(
-            script=script,
-            script_path=script_path,
-            working_directory=working_directory,
-            env=env,
-            name=name,
-            account=account,
-            partition=partition,
-            reservation=reservation,
-            constraints=constraints,
-            standard_output=standard_output,
-            standard_error=standard_error,
-            standard_input=standard_input,
-        )
-        job_id = pick(self._client.server().submit(system, job), "jobId")
-        if job_id is None:
-            text = "the scheduler took the job but told no id"
-            raise refusal(errno.EIO, text, script_path, ambiguous=True)
-        return str(job_id)
-
-    def jobs(self, system: str) -> list[Job]:
-        """Return the user's recent jobs, in the server's order, each id once (its latest run)."""
-        raw = self._client.server().jobs(system)
-        found = {job.job_id: job for job in (self._job(system, item) for item in raw)}
-        return list(found.values())
-
-    def _job(self, system: str, raw: dict[str, Any]) -> Job:
-        return job_of(raw, self.zone(system).to_epoch)
-
-    def job(self, system: str, job_id: str) -> Job:
-        """Return one job. Raises `JobNotFound`, also for some seconds after the submission."""
-        found = self._client.server().job(system, job_id)
-        if not found:
-            raise JobNotFound(errno.ENOENT, f"no such job: {job_id}")
-        return self._job(system, found[-1])
-
-    def job_metadata(self, system: str, job_id: str) -> dict[str, str | None]:
-        """Return `script`, `standardInput`, `standardOutput`, `standardError`; each may be None."""
-        found = self._client.server().job_metadata(system, job_id)
-        if not found:
-            raise JobNotFound(errno.ENOENT, f"no such job: {job_id}")
-        keys = ("script", "standardInput", "standardOutput", "standardError")
-        return {key: pick(found[-1], key) for key in keys}
-
-    def cancel(self, system: str, job_id: str) -> None:
-        """Cancel a job; one that has ended already is fine. Raises `JobNotFound`."""
-        try:
-            self._client.server().cancel(system, job_id)
-        except FirecrestException as exc:
-            if exc.errno != errno.EALREADY:
-                raise
 
     # -- the connection -----------------------------------------------------------------------
 

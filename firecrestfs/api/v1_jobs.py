@@ -101,7 +101,8 @@ class JobsV1(Tasks):
         directory = job.get("workingDirectory")
         if directory is None:
             return self._submit_text(system, script, fields)
-        return self._submit_in(system, str(directory), script, fields)
+        marker = str(job.get("marker") or uuid.uuid4().hex)
+        return self._submit_in(system, str(directory), script, fields, marker)
 
     def _fields(self, job: Mapping[str, Any]) -> dict[str, str]:
         found = {}
@@ -112,11 +113,16 @@ class JobsV1(Tasks):
         return found
 
     def _submit_in(
-        self, system: str, directory: str, script: bytes, fields: Mapping[str, str]
+        self,
+        system: str,
+        directory: str,
+        script: bytes,
+        fields: Mapping[str, str],
+        marker: str,
     ) -> dict[str, Any]:
         """Submit *script* from a file in *directory*, which is removed as soon as it is read."""
-        name = f".fcfs-{uuid.uuid4().hex}.sh"
-        path = f"{fit_path(directory).rstrip('/')}/{name}"
+        path = _marked_path(directory, marker)
+        name = path.rpartition("/")[2]
         try:
             self.upload(system, directory, name, script, limit=_MEGABYTES, new=True)
             found = self._submit_path(system, path, fields, script)
@@ -127,6 +133,10 @@ class JobsV1(Tasks):
             raise
         self._tidy(system, path)
         return found
+
+    def drop_script(self, system: str, directory: str, marker: str) -> None:
+        """Remove the file that a submission with *marker* was to be made from, if it is there."""
+        self._tidy(system, _marked_path(directory, marker))
 
     def _tidy(self, system: str, path: str) -> None:
         try:
@@ -202,7 +212,11 @@ class JobsV1(Tasks):
             self._ask("/compute/jobs", system, active),
             self._ask("/compute/acct", system, ended),
         ]
-        queued, accounted = (self._entries_of(task) for task in self._outcomes(made))
+        queued, accounted = (
+            self._entries_of(task)
+            # With hundreds of jobs it takes seconds; few looks do.
+            for task in self._outcomes(made, pause=0.3, growth=2.5)
+        )
         for raw in queued:
             self._remember(system, raw)
         jobs = {job["jobId"]: job for job in (self._shaped(system, raw) for raw in accounted)}
@@ -248,16 +262,19 @@ class JobsV1(Tasks):
     def job_metadata(self, system: str, job_id: str) -> list[dict[str, Any]]:
         """Return where the job's files are, as its submission or the queue told; empty for none."""
         wanted = _job_id(job_id)
+        remembered = self.known_metadata(system, wanted)
+        if remembered is not None:
+            return [remembered]
+        answer = self._ask("/compute/jobs", system, {"jobs": wanted})
+        (task,) = self._outcomes([answer])
+        known = next(iter(self._entries_of(task)), None)
+        return [] if known is None else [_metadata(wanted, known)]
+
+    def known_metadata(self, system: str, job_id: str) -> dict[str, Any] | None:
+        """Return where the job's files are as far as that has been told already."""
         with self._jobs_lock:
-            known = self._files.get((system, wanted))
-        if known is None:
-            answer = self._ask("/compute/jobs", system, {"jobs": wanted})
-            (task,) = self._outcomes([answer])
-            known = next(iter(self._entries_of(task)), None)
-        if known is None:
-            return []
-        told = {key: None if value == UNKNOWN else value for key, value in known.items()}
-        return [{"jobId": wanted, **shapes.renamed(told, shapes.METADATA)}]
+            known = self._files.get((system, job_id))
+        return None if known is None else _metadata(job_id, known)
 
     def cancel(self, system: str, job_id: str) -> None:
         """Cancel a job. Raises EALREADY for one that has ended."""
@@ -313,6 +330,15 @@ class JobsV1(Tasks):
     def transfer_rm(self, system: str, path: str, account: str | None = None) -> dict[str, Any]:
         """Submit a job that removes *path*; never sent twice."""
         return self.transfer(system, "rm", {"path": path, "account": account})
+
+
+def _metadata(job_id: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    told = {key: None if value == UNKNOWN else value for key, value in known.items()}
+    return {"jobId": job_id, **shapes.renamed(told, shapes.METADATA)}
+
+
+def _marked_path(directory: str, marker: str) -> str:
+    return f"{fit_path(directory).rstrip('/')}/.fcfs-{marker}.sh"
 
 
 def _job_id(job_id: str) -> str:

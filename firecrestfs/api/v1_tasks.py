@@ -31,15 +31,17 @@ class Tasks(Sender):
         (found,) = self._outcomes([answer])
         return self._settled(found, mutating=mutating, path=path)
 
-    def _outcomes(self, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    def _outcomes(
+        self, answers: Sequence[Answer], *, pause: float = FIRST_PAUSE, growth: float = 1.5
+    ) -> list[dict[str, Any]]:
         """Return the ended tasks that *answers* tell of, in their order, all polled together.
 
+        *pause* is the first between two looks, of which each next is *growth* times as long.
         Raises ETIMEDOUT at the session's deadline, `ambiguous` where one of them changes something.
         """
         wanted = [str(value_of(answer, "task_id")) for answer in answers]
         mutating = any(answer.request.mutating for answer in answers)
         call = self._session.patience()
-        pause = FIRST_PAUSE
         while True:
             tasks = self._tasks(wanted)
             if all(_has_ended(tasks.get(task)) for task in wanted):
@@ -49,7 +51,7 @@ class Tasks(Sender):
             except FirecrestException as exc:
                 exc.ambiguous = mutating
                 raise
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            pause = min(pause * growth, _LONGEST_PAUSE)
 
     def _tasks(self, wanted: Sequence[str]) -> dict[str, dict[str, Any]]:
         if len(wanted) == 1:

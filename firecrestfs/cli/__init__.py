@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from . import changes, mounting, servers, states
+from . import changes, jobs, mounting, servers, states
 from .places import readable
 
 
@@ -39,5 +39,6 @@ for _each in (
     *(mounting.mount, mounting.umount, states.status, states.login),
     *(changes.sync, changes.refresh, changes.retry, changes.discard, changes.export),
     *(servers.systems, servers.doctor, servers.version, servers.serve, servers.demo),
+    *jobs.COMMANDS,
 ):
     main.add_command(_each)

@@ -95,6 +95,10 @@ class Filesystem:
         """Rename *old* to *new*, replacing what may be there."""
         raise os_error(errno.EPERM, old)
 
+    def moved_in(self, path: str) -> None:
+        """Refuse that an entry of another file system becomes *path*: programs copy it then."""
+        raise os_error(errno.EXDEV, path)
+
     def symlink(self, target: str, path: str) -> None:
         """Make the symlink *path* with the text *target*."""
         raise os_error(errno.EPERM, path)

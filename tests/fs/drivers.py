@@ -546,7 +546,7 @@ class VfsDriver(Driver):
         filesystem, sub = self._at(source)
         other, sub_new = self._at(target)
         if filesystem is not other:
-            raise OSError(errno.EXDEV, source)
+            other.moved_in(sub_new)
         old_attr, new_attr = self._attr(source), self._attr_or_none(target)
         if new_attr is not None and old_attr.kind is not new_attr.kind:
             if new_attr.kind is Kind.DIRECTORY:

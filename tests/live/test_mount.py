@@ -315,10 +315,9 @@ def test_a_script_is_submitted(shell: Shell, place: Place, tmp_path: Path) -> No
     job_id = shell.run("cat .jobs/run.sh.jobid").strip()
     assert re.fullmatch(r"\w[\w.\[\]-]*", job_id)
     assert job_id in shell.run("cat .jobs/queue") or place.job(job_id).ended
+    # What a job wrote is seen as soon as its end is.
+    assert shell.run(f"cat .jobs/{job_id}/wait && cat result") == "COMPLETED 0\nfresh\n"
     assert place.job(job_id).state == "COMPLETED"
-    # What a job wrote is seen once the listing is old.
-    assert wait_for(lambda: (shell / "result").exists(), 45)
-    assert shell.run("cat result") == "fresh\n"
     (output,) = [name for name in place.names() if name not in ("input", "result")]
     shell.refresh()
     assert shell.run('cat "$OUTPUT"', OUTPUT=output) == "fresh\n"
