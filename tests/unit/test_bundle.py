@@ -241,6 +241,17 @@ def test_a_rename_to_a_free_name(bundler: Bundler, client: TypedClient, there: R
     assert there.names() == ["new"]
 
 
+@pytest.mark.parametrize("new", ["free", "d/new"])
+def test_a_rename_tells_what_is_there_in_the_end(
+    bundler: Bundler, client: TypedClient, two: Remote, new: str
+) -> None:
+    """Not with the links that were there meanwhile: the next look would find it changed."""
+    attr = rename(bundler, client, two / "old", two / new)
+    assert attr == client.stat("cluster", two / new)
+    assert attr is not None
+    assert attr.nlink == 1
+
+
 def test_a_rename_over_a_target(bundler: Bundler, client: TypedClient, two: Remote) -> None:
     ino = (two.local / "old").stat().st_ino
     rename(bundler, client, two / "old", two / "d/new")
