@@ -13,7 +13,7 @@ from firecrestfs.api import TypedClient
 from firecrestfs.emulator import Emulator
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer import bundle
-from firecrestfs.transfer.bundle import Bundler, Member, make_archive
+from firecrestfs.transfer.bundle import Bundler, Leftovers, Member, make_archive
 
 from .tools import SECOND, Remote
 
@@ -148,6 +148,42 @@ def test_a_failed_placing_leaves_no_archive(
     assert [name for name in there.names() if name != "f"] == []
 
 
+def test_what_is_made_is_written_down_before_and_forgotten_after(
+    client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    """A death at any moment leaves a note of what is on the cluster."""
+    noted: set[str] = set()
+    leftovers = Leftovers((), noted.add, noted.discard)
+    bundler = Bundler(client, "cluster", leftovers)
+    real, seen = client.upload, []
+
+    def upload(system: str, directory: str, name: str, data: bytes) -> None:
+        seen.append(f"{directory}/{name}" in noted)
+        real(system, directory, name, data)
+
+    client.upload = upload  # type: ignore[method-assign]
+    try:
+        bundler.place([Member("f")], there.path, there.path)
+    finally:
+        client.upload = real  # type: ignore[method-assign]
+    assert seen == [True]
+    assert noted == set()
+    assert leftovers.paths() == []
+
+
+def test_what_an_earlier_process_left_is_swept(client: TypedClient, there: Remote) -> None:
+    noted = {there / ".fcfs-old.tar", there / ".fcfs-links", there / ".fcfs-gone.tar"}
+    (there.local / ".fcfs-old.tar").write_text("x")
+    (there.local / ".fcfs-links").mkdir()
+    (there.local / ".fcfs-links/new").write_text("x")
+    bundler = Bundler(client, "cluster", Leftovers(noted, removed=noted.discard))
+    bundler.sweep(links=False)
+    assert there.names() == [".fcfs-links"]
+    assert noted == {there / ".fcfs-links"}
+    bundler.sweep()
+    assert (there.names(), noted) == ([], set())
+
+
 # -- links ---------------------------------------------------------------------------------------
 
 
@@ -203,6 +239,17 @@ def test_a_rename_to_a_free_name(bundler: Bundler, client: TypedClient, there: R
     assert attr is not None
     assert attr.ino == ino == (there.local / "new").stat().st_ino
     assert there.names() == ["new"]
+
+
+@pytest.mark.parametrize("new", ["free", "d/new"])
+def test_a_rename_tells_what_is_there_in_the_end(
+    bundler: Bundler, client: TypedClient, two: Remote, new: str
+) -> None:
+    """Not with the links that were there meanwhile: the next look would find it changed."""
+    attr = rename(bundler, client, two / "old", two / new)
+    assert attr == client.stat("cluster", two / new)
+    assert attr is not None
+    assert attr.nlink == 1
 
 
 def test_a_rename_over_a_target(bundler: Bundler, client: TypedClient, two: Remote) -> None:

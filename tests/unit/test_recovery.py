@@ -268,6 +268,99 @@ def test_a_server_that_is_away_loses_nothing(
     assert (there.local / "f").read_bytes() == b"precious"
 
 
+# -- names ---------------------------------------------------------------------------------------
+
+
+def test_changes_of_names_land_after_a_death(start: Start, dying: Files, there: Remote) -> None:
+    for name in ("moved", "gone", "mode", "over"):
+        (there.local / name).write_text(name)
+    (there.local / "d/in").mkdir(parents=True)
+    (there.local / "d/in/f").write_text("x")
+    dying.refresh()
+    dying.ops.rename(dying.path("moved"), dying.path("over"))
+    dying.ops.unlink(dying.path("gone"))
+    dying.ops.chmod(dying.path("mode"), 0o600)
+    dying.ops.mkdir(dying.path("new"), 0o700)
+    dying.ops.symlink(dying.path("new/link"), "../mode")
+    dying.ops.rename(dying.path("d"), dying.path("new/d"))
+    dying.ops.unlink(dying.path("new/d/in/f"))
+    dying.create("new/d/in/g", b"late")
+    files = start(write_back=1000.0)
+    files.mount.recover()
+    assert files.stat("over")["st_size"] == 5
+    assert files.stat("new/d/in/g")["st_size"] == 4
+    assert files.ops.readlink(files.path("new/link")) == "../mode"
+    for name in ("gone", "moved", "d", "new/d/in/f"):
+        with pytest.raises(OSError) as info:
+            files.stat(name)
+        assert info.value.errno == errno.ENOENT
+    assert there.names() == ["d", "gone", "mode", "moved", "over"]
+    files = recovered(start)
+    assert there.names() == ["mode", "new", "over"]
+    assert (there.local / "over").read_text() == "moved"
+    assert (there.local / "mode").stat().st_mode & 0o777 == 0o600
+    assert (there.local / "new").stat().st_mode & 0o777 == 0o700
+    assert os.readlink(there.local / "new/link") == "../mode"
+    assert os.listdir(there.local / "new/d/in") == ["g"]
+    assert files.mount.journal.records() == []
+    assert files.mount.errors.lines() == []
+
+
+def test_two_that_swapped_names_swap_after_a_death(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    for name in "ab":
+        (there.local / name).write_text(name)
+    dying.refresh()
+    for old, new in (("a", "t"), ("b", "a"), ("t", "b")):
+        dying.ops.rename(dying.path(old), dying.path(new))
+    recovered(start)
+    assert [(there.local / name).read_text() for name in "ab"] == ["b", "a"]
+    assert there.names() == ["a", "b"]
+
+
+def test_what_was_undone_before_the_death_stays_undone(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "f").write_text("x")
+    dying.refresh()
+    dying.ops.rename(dying.path("f"), dying.path("g"))
+    dying.ops.rename(dying.path("g"), dying.path("f"))
+    dying.ops.mkdir(dying.path("d"), 0o755)
+    dying.ops.rmdir(dying.path("d"))
+    assert dying.mount.journal.records() == []
+
+
+def test_what_a_new_directory_inherits_outlives_the_mount(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    there.local.chmod(0o2775)
+    dying.refresh()
+    for number in range(4):
+        dying.ops.mkdir(dying.path(f"d{number}"), 0o755)
+    recovered(start)
+    modes = {name: (there.local / name).stat().st_mode & 0o7777 for name in there.names()}
+    assert modes == {f"d{number}": 0o2755 for number in range(4)}
+
+
+def test_a_removal_takes_nothing_that_came_after_the_death(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "d").mkdir()
+    (there.local / "d/f").write_text("x")
+    (there.local / "g").write_text("x")
+    dying.refresh()
+    dying.ops.unlink(dying.path("d/f"))
+    dying.ops.rmdir(dying.path("d"))
+    dying.ops.unlink(dying.path("g"))
+    (there.local / "d/theirs").write_text("x")
+    (there.local / "g").write_text("theirs")
+    files = recovered(start)
+    assert os.listdir(there.local / "d") == ["theirs"]
+    assert (there.local / "g").read_text() == "theirs"
+    assert files.mount.journal.records() == []
+
+
 # -- what was not --------------------------------------------------------------------------------
 
 
