@@ -87,7 +87,7 @@ class TransferEngine:
 
         A `ConflictError` means that the bytes are safe on the cluster under another name.
         """
-        results = self._packer.place(batch)
+        results = self._packer.place(batch) if self._features.archives else {}
         refused: dict[str, OSError] = {}
         # Directories come before what is in them.
         for item in sorted(batch, key=lambda each: each.path):

@@ -367,14 +367,12 @@ class Stores:
         entries = [each for each in found if each is not None]
         outcome: dict[str, OSError | None] = dict.fromkeys(idents)
         outcome.update(self._landing.run(entries))
-        for entry in entries:
-            failure = outcome[entry.ident]
-            if failure is None or not is_transient(failure):
-                # What changed meanwhile goes next.
-                self.note(entry)
-                reach("store.forgotten")
-            if failure is None:
-                self.changed(entry)
+        failures = ((each, outcome[each.ident]) for each in entries)
+        settled = [each for each, exc in failures if exc is None or not is_transient(exc)]
+        self.note(*settled)
+        reach("store.forgotten")
+        # What changed meanwhile goes next.
+        self.changed(*(each for each in settled if outcome[each.ident] is None))
         return outcome
 
     def _parked(self, ident: str, exc: OSError) -> None:
