@@ -32,7 +32,7 @@ V1 = {
     ),
     "tar's warnings count as failures": "api/typed::archives_that_tar_warns_about",
     "a full disk leaves truncated files": (
-        "unit/engine::what_a_failed_store_left_is_removed_and_nothing_else"
+        "unit/removing::what_a_failed_store_left_is_removed_and_nothing_else"
         " emulator/v1_utilities::full_disk_leaves_a_truncated_file"
     ),
     "no exclusive creation": (

@@ -216,7 +216,11 @@ class TransferEngine:
             self._bundler.rename(beside, item.path, source, now)
 
     def _prove(self, item: StoreItem) -> Attr:
-        attr = self._client.stat(self._system.name, item.path)
+        try:
+            attr = self._client.stat(self._system.name, item.path)
+        except FileNotFoundError:
+            text = "it was gone again right after it was stored; it is stored once more"
+            raise os_error(errno.EAGAIN, item.path, text) from None
         if attr.size != len(item.data):
             raise os_error(
                 errno.EIO,

@@ -28,6 +28,8 @@ _ARCHIVE_OVERHEAD = 16 * 1024
 FILE_MODE = 0o644
 _DIRECTORY_MODE = 0o755
 _SECOND = 1_000_000_000
+_ZONE_STEP_S = 900
+_FARTHEST_ZONES_S = 26 * 3600
 
 
 class Packer:
@@ -159,8 +161,11 @@ def _has_landed(item: StoreItem, attr: Attr) -> bool:
     if item.kind is not Kind.FILE:
         return item.kind is Kind.DIRECTORY or attr.target in (None, item.link)
     wanted = item.written_ns if item.mtime_ns is None else item.mtime_ns
-    same_time = wanted is None or attr.mtime_ns // _SECOND == wanted // _SECOND
-    return attr.size == len(item.data) and same_time
+    if attr.size != len(item.data) or wanted is None:
+        return attr.size == len(item.data)
+    # Listings tell times without a zone, which may not be known yet: zones are whole quarters.
+    apart = abs(attr.mtime_ns // _SECOND - wanted // _SECOND)
+    return apart == 0 or (apart <= _FARTHEST_ZONES_S and apart % _ZONE_STEP_S == 0)
 
 
 def _anchor(path: str, new: Mapping[str, StoreItem]) -> str:

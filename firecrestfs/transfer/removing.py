@@ -11,7 +11,7 @@ import errno
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
@@ -103,7 +103,11 @@ class Remover:
             return False
         if now.kind is not Kind.FILE:
             return file.base is not None
-        if file.base is not None and self._engine.is_same_version(file.path, file.base, now):
+        base = file.base
+        if base is not None and base.ino and base.ino == now.ino:
+            # A link made to it, by a rename of ours that was given up, is no reason to keep it.
+            base = replace(base, ctime_ns=now.ctime_ns)
+        if base is not None and self._engine.is_same_version(file.path, base, now):
             return True
         return bool(file.sent) and self._engine.holds(file.path, now, file.sent, file.torn)
 

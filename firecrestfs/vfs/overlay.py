@@ -68,8 +68,7 @@ class Overlay(Places):
             self._leave_locked(entry)
             self._idents.pop(entry.ident, None)
             self._odd.discard(entry.ident)
-            if self._attempts.get(entry.attempted) is entry:
-                del self._attempts[entry.attempted]
+            self._forget_attempt_locked(entry)
             self.release(entry)
             if entry.replaced_by is not None:
                 self.release(entry.replaced_by)
@@ -104,8 +103,7 @@ class Overlay(Places):
         """
         with self.lock:
             old = entry.origin
-            if self._attempts.get(entry.attempted) is entry:
-                del self._attempts[entry.attempted]
+            self._forget_attempt_locked(entry)
             moved = [entry]
             if old and origin and entry.kind is Kind.DIRECTORY:
                 moved = [each for each in self._origins.values() if is_below(each.origin, old)]
@@ -180,7 +178,7 @@ class Overlay(Places):
         """Return what was unlinked here, and is still where the cluster shall have *entry*."""
         with self.lock:
             target = self._target_locked(entry)
-            there = self._origins.get(target or "") or self._attempts.get(target or "")
+            there = self._unlinked_locked(target)
             return there if there is not None and there is not entry and not there.path else None
 
     def replace(self, entry: Entry, there: Entry) -> None:
@@ -272,7 +270,7 @@ class Overlay(Places):
                 if each is not entry and each.busy and self._touches(each, entry):
                     yield each
         target = self._target_locked(entry)
-        there = self._origins.get(target or "") or self._attempts.get(target or "")
+        there = self._unlinked_locked(target)
         if there is None or there is entry or there is entry.replacing:
             return
         if not self._is_cycle_locked(entry, there):
@@ -312,4 +310,18 @@ class Overlay(Places):
 
     def _note_attempt_locked(self, entry: Entry) -> None:
         if entry.attempted and not entry.path and not entry.origin:
-            self._attempts[entry.attempted] = entry
+            self._attempts[entry.attempted].append(entry)
+
+    def _forget_attempt_locked(self, entry: Entry) -> None:
+        known = self._attempts.get(entry.attempted, [])
+        if entry in known:
+            known.remove(entry)
+        if not known:
+            self._attempts.pop(entry.attempted, None)
+
+    def _unlinked_locked(self, target: str | None) -> Entry | None:
+        """Return what the cluster has, or may have of a store, at *target*."""
+        if target is None:
+            return None
+        there = self._origins.get(target)
+        return there if there is not None else next(iter(self._attempts.get(target, [])), None)

@@ -28,7 +28,8 @@ class Places:
         self._idents: dict[str, Entry] = {}
         self._names: defaultdict[str, set[str]] = defaultdict(set)  # directory → names in _shown
         self._origin_names: defaultdict[str, set[str]] = defaultdict(set)  # the same of _origins
-        self._attempts: dict[str, Entry] = {}  # where a store of what was unlinked may have landed
+        # Where stores of what was unlinked may have landed.
+        self._attempts: defaultdict[str, list[Entry]] = defaultdict(list)
         self._orphans: dict[str, Entry] = {}  # hidden path → entry that was unlinked while open
         self._odd: set[str] = set()  # idents of what can make a path differ from its origin
 
