@@ -1,5 +1,7 @@
 # Everything runs from a virtual environment in .venv, which scripts/setup makes and keeps current.
-# Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run.
+# Variables: WORKERS is how many processes test side by side (most tests wait), PYTHON chooses the interpreter, ARGS goes to the program that is run.
+
+WORKERS ?= 3
 
 .NOTPARALLEL:
 .PHONY: help setup demo test crash-test model-test lint types bench bench-writeback bench-jobs api-docs clean
@@ -31,7 +33,7 @@ demo:
 
 test:
 	@scripts/setup test
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 crash-test:
 	@scripts/setup test
