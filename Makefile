@@ -1,5 +1,6 @@
 # Everything runs from a virtual environment in .venv, which scripts/setup makes and keeps current.
-# Variables: WORKERS is how many processes test side by side (most tests wait), PYTHON chooses the interpreter, ARGS goes to the program that is run.
+# Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run, WORKERS is how many
+# processes test side by side (most tests wait).
 
 WORKERS ?= 3
 
