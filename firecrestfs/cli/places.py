@@ -102,11 +102,17 @@ def tell(mountpoint: str, verb: str, text: str = "") -> dict[str, Any]:
 def is_served(path: str | None) -> bool:
     """Tell whether a running mount answers for *path*; None: whether there is any."""
     if path is None or remote_path(path) is not None:
-        return any(mountpoints.read_record(each) for each in mountpoints.ours())
+        return any(_answers(each) for each in mountpoints.ours())
     try:
-        return mountpoints.read_record(mountpoints.mount_of(path)) is not None
+        return _answers(mountpoints.mount_of(path))
     except OSError:
         return False
+
+
+def _answers(mountpoint: str) -> bool:
+    """Tell whether a process serves *mountpoint*: a demo keeps its records for itself."""
+    known = mountpoints.read_record(mountpoint) is not None
+    return known or os.path.exists(os.path.join(mountpoint, ".firecrestfs", "status.json"))
 
 
 def left_by(mountpoint: str | None, state_dir: str | None = None) -> list[StateDirectory]:

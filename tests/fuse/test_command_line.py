@@ -446,6 +446,9 @@ def test_demo(tmp_path: Path) -> None:
             assert mounted_type(where) == FUSE_TYPE
             system = sorted(os.listdir(where))[0]
             assert os.listdir(where / system / "HOME/")
+            # From another terminal, which knows nothing of the demo's own state directory.
+            told = run_cli(["status", where], environment_for({}, tmp_path / "other"))
+            assert "everything is stored" in told.stdout
         finally:
             process.send_signal(2)
         assert process.wait(40) == 0
