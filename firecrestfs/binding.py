@@ -15,6 +15,10 @@ from types import ModuleType
 from typing import Any
 
 BINDINGS = ("mfusepy", "fuse")
+#: Reads ahead that may wait at the same time: the kernel holds back all further ones, of any file.
+MAX_BACKGROUND = 1024
+#: Threads of libfuse 3, where it has a bound: one for each call that waits, some for the others.
+MAX_THREADS = 640
 _PATH_ENCODING = "utf-8-firecrestfs"
 
 
@@ -66,10 +70,14 @@ def fuse_settings(binding: ModuleType, fsname: str) -> dict[str, Any]:
     if _is_libfuse3(binding):
         if binding.fuse_version_minor >= 12:
             # Calls that wait for the network hold a thread each; `ls` must find one free.
-            settings["max_threads"] = 128
+            settings["max_threads"] = MAX_THREADS
         return settings
     # Without them writes come in 4 KiB pieces, and O_TRUNC as a truncation by path.
-    return settings | {"big_writes": True, "atomic_o_trunc": True}
+    return settings | {
+        "big_writes": True,
+        "atomic_o_trunc": True,
+        "max_background": MAX_BACKGROUND,
+    }
 
 
 def run_fuse(

@@ -84,6 +84,8 @@ class Config:
     conflict: str = "copy"  # what becomes of ours where the remote file changed as well
     atomic_store: bool = False  # a new file renamed over the old one: a new inode
     symlinks: str = "inside"
+    verify: bool = False  # prove large files by their checksum, too
+    hydrate: str = "auto"  # who may have large files staged by reading them
     allow_other: bool = False
     fuse_binding: str = ""
     fault: str = ""
@@ -283,6 +285,7 @@ def _seconds(value: Any) -> float:
 
 _CHOICES = {
     "symlinks": ("inside", "verbatim"),
+    "hydrate": ("auto", "always", "explicit"),
     "fsync": ("local", "remote"),
     "conflict": ("copy", "ours", "theirs", "fail"),
     "fuse_binding": ("", "mfusepy", "fuse"),

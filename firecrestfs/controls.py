@@ -83,15 +83,16 @@ class Controls:
                 "credentials": _told(mount.client.circuit.refused()),
                 "draining": mount.operations.draining,
                 "pending": mount.pending(),
+                "transfers": [row.as_dict(f"/{system}") for system, row in mount.under_way()],
                 "errors": mount.errors.lines()[-5:],
             }
         )
 
     def _queue(self) -> str:
         rows = self._wired().pending()
-        return "".join(
-            f"{row['state']:8} {row['path']}  {row['error']}".rstrip() + "\n" for row in rows
-        )
+        lines = [f"{row['state']:8} {row['path']}  {row['error']}".rstrip() for row in rows]
+        lines += [row.line(f"/{system}") for system, row in self._wired().under_way()]
+        return "".join(f"{line}\n" for line in lines)
 
     def _log(self) -> str:
         if self._log_path is None:
@@ -118,6 +119,8 @@ class Controls:
             "retry": self._retry,
             "discard": self._discard,
             "login": self._login,
+            "fetch": self._fetch,
+            "onsite": self._onsite,
         }
         if verb not in verbs:
             raise os_error(errno.EINVAL, "ctl", f"unknown command: {verb}")
@@ -135,6 +138,24 @@ class Controls:
             stores = files.stores.flush(files.followed(inside), None, interrupted, patience=_TRIES)
             failed |= failures(name, stores) | swept(name, files)
         return {"failed": failed}
+
+    def _fetch(self, path: str) -> dict[str, Any]:
+        """Return when all of the file at *path*, a path within the mount, is here, or why not."""
+        filesystem, inside = self._wired().namespace.route(path)
+        if not isinstance(filesystem, RemoteFilesystem):
+            raise os_error(errno.EINVAL, path, "not a file of a cluster")
+        return _refusal_of(lambda: filesystem.fetch(inside))
+
+    def _onsite(self, text: str) -> dict[str, Any]:
+        """Carry out a command on the cluster itself: *text* is JSON, the verb and its paths."""
+        verb, *paths = json.loads(text)
+        routed = [self._wired().namespace.route(path) for path in paths]
+        filesystem = routed[0][0]
+        if not isinstance(filesystem, RemoteFilesystem):
+            raise os_error(errno.EINVAL, paths[0], "not a file of a cluster")
+        if any(each is not filesystem for each, _ in routed):
+            raise os_error(errno.EXDEV, paths[-1], "not on the same cluster")
+        return _refusal_of(lambda: filesystem.onsite.run(verb, [inside for _, inside in routed]))
 
     def _retry(self, path: str) -> dict[str, Any]:
         """Try again what has failed; return what fails again."""
@@ -202,6 +223,18 @@ class Controls:
                 yield name, files, "/"
             elif is_below(path, prefix):
                 yield name, files, path[len(prefix) :]
+
+
+def _refusal_of(act: Callable[[], None]) -> dict[str, Any]:
+    """Do it and return why it was refused; nothing where it wasn't."""
+    try:
+        act()
+    except OSError as exc:
+        if exc.errno == errno.EINTR:
+            raise
+        words = exc.strerror or str(exc)
+        return {"errno": exc.errno, "error": words, "path": exc.filename or ""}
+    return {}
 
 
 def _told(trouble: Trouble | None) -> dict[str, Any] | None:

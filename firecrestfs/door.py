@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -25,17 +26,18 @@ _QUIET = frozenset(
      errno.ENOTDIR, errno.EISDIR, errno.EXDEV}
 )  # fmt: skip
 
-#: Threads inside an operation: the call that tells whether it was interrupted, and when it has
-#: waited long enough (0: it has not waited). Not a threading.local: libfuse's threads would make
-#: theirs anew at every call.
+#: Threads inside an operation: the object that it is of, and when it has waited long enough (0: it
+#: has not waited). Not a threading.local: libfuse's threads would make theirs anew at every call.
 _inside: dict[int, list[Any]] = {}
 _this_thread = threading.get_ident
+#: A process that waits is looked for so often (seconds).
+_LOOK_S = 1.0
 
 
 def interrupted() -> bool:
     """Tell whether the process that waits for this thread's operation has been interrupted."""
     found = _inside.get(_this_thread())
-    return found is not None and bool(found[0]())
+    return found is not None and bool(found[0].check_interrupted())
 
 
 def end_of_patience(seconds: float) -> float:
@@ -50,6 +52,39 @@ def end_of_patience(seconds: float) -> float:
     return float(found[1])
 
 
+def caller() -> int:
+    """Return the id of the process (or thread) that waits for this thread's operation; 0: none."""
+    found = _inside.get(_this_thread())
+    return 0 if found is None else int(found[0].context()[2])
+
+
+def patience() -> Callable[[], None]:
+    """Return a call that raises EINTR once nobody waits for this thread's operation any more.
+
+    A process that is killed while the kernel reads ahead for it interrupts nothing: it is gone.
+    """
+    pid, looked = caller(), time.monotonic()
+
+    def check() -> None:
+        nonlocal looked
+        if interrupted():
+            raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+        if pid and time.monotonic() - looked > _LOOK_S:
+            looked = time.monotonic()
+            if _is_gone(pid):
+                raise OSError(errno.EINTR, "the process that waited has ended")
+
+    return check
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:
+        return os.path.exists("/proc/self/stat")
+
+
 class Guarded:
     """An object whose operations pass the door."""
 
@@ -57,6 +92,7 @@ class Guarded:
         """*report* is told of what went wrong, a path and a readable line."""
         self._report = report
         self.check_interrupted: Callable[[], int] = lambda: 0
+        self.context: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
 
     def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
         """Return what the kernel is told of *exc*; say it where a person can read it."""
@@ -80,7 +116,7 @@ def door(method: F) -> F:
     @functools.wraps(method)
     def run(self: Guarded, *args: Any) -> Any:
         thread = _this_thread()
-        _inside[thread] = [self.check_interrupted, 0.0]
+        _inside[thread] = [self, 0.0]
         try:
             return method(self, *args)
         except OSError as exc:

@@ -21,7 +21,7 @@ from firecrestfs.model import Attr
 from firecrestfs.vfs.base import Filesystem, OpenFile
 from firecrestfs.vfs.namespace import Namespace
 
-from .binding import wants_callable
+from .binding import MAX_BACKGROUND, wants_callable
 from .door import Guarded, door
 
 #: What utimensat(2) writes into tv_nsec for "now" and "leave it", as the bindings hand it on.
@@ -41,6 +41,11 @@ class FuseOperations(Guarded):
         self._handles: dict[int, OpenFile] = {}  # changed by single dict operations only
         self._numbers = itertools.count(1)
         self.draining = False
+
+    def init_with_config(self, connection: Any, config: Any) -> None:
+        """Let many reads wait for large files without holding back others (mfusepy calls this)."""
+        connection.max_background = MAX_BACKGROUND
+        connection.congestion_threshold = MAX_BACKGROUND
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -128,8 +133,12 @@ class FuseOperations(Guarded):
 
     @door
     def setxattr(self, path: str, name: str, value: bytes, options: int, *position: int) -> int:
-        """Refuse: FirecREST has no extended attributes."""
-        raise os_error(errno.ENOTSUP, name)
+        """Set what the mount itself knows; FirecREST has no extended attributes."""
+        if not name.startswith("user.firecrest."):
+            raise os_error(errno.ENOTSUP, name)
+        filesystem, sub = self._route(path)
+        filesystem.setxattr(sub, name, value)
+        return 0
 
     @door
     def removexattr(self, path: str, name: str) -> int:
@@ -365,4 +374,5 @@ def make_operations(
     kind = _CallableOperations if wants_callable(binding) else FuseOperations
     operations = kind(namespace, report)
     operations.check_interrupted = binding._libfuse.fuse_interrupted
+    operations.context = getattr(binding, "fuse_get_context", operations.context)
     return operations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -256,9 +257,32 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalFile:
+    """Bytes on this machine's disk that are too many for memory.
+
+    `ident` names the local copy they are of; `size` and `mtime_ns` tell whether they still are
+    what they were.
+    """
+
+    ident: str
+    path: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is as it was."""
+        try:
+            now = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreItem:
-    """One entry to store at the absolute remote `path`: a file with the content `data`, or, by its
-    `kind`, a new directory or a symlink with the text `link`.
+    """One entry to store at the absolute remote `path`: a file with the content `data`, or that of
+    `local`, or, by its `kind`, a new directory or a symlink with the text `link`.
 
     `base` is the remote file that the data is based on, None for a new one. `mode` and `mtime_ns`
     are None where the cluster's defaults will do; unless `exact_mode`, the cluster's umask may
@@ -281,3 +305,9 @@ class StoreItem:
     sent: tuple[tuple[int, str], ...] = ()
     torn: bytes = b""
     inherits: bool = False
+    local: LocalFile | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return len(self.data) if self.local is None else self.local.size

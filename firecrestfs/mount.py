@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
 from .cache.sealing import Sealer
 from .cache.submissions import SubmissionLog
+from .cache.transfers import Transfers
 from .config import Config
 from .controls import Controls
 from .door import end_of_patience, interrupted
@@ -26,6 +27,7 @@ from .fuseops import make_operations
 from .kept import StateDirectory
 from .model import System, UserInfo
 from .running import Mount
+from .stagedparts import StagedParts
 from .transfer.bundle import Bundler, Leftovers
 from .transfer.engine import TransferEngine
 from .transfer.moving import Mover
@@ -40,6 +42,7 @@ from .vfs.landing import Landing
 from .vfs.moves import Moves
 from .vfs.namespace import Mounted, Namespace, RootFilesystem
 from .vfs.notes import Notes
+from .vfs.onsite import OnSite
 from .vfs.overlay import Overlay
 from .vfs.remote import RemoteFilesystem
 from .vfs.stores import Stores
@@ -113,8 +116,18 @@ def build(
     sealer = Sealer(content, journal)
     sealer.start()
     submissions = SubmissionLog(database)
+    transfers = Transfers(database)
     connector = _Connector(
-        config, client, flights, errors, content, journal, sealer, submissions, mountpoint
+        config,
+        client,
+        flights,
+        errors,
+        content,
+        journal,
+        sealer,
+        submissions,
+        transfers,
+        mountpoint,
     )
     mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
     uid, gid = os.getuid(), os.getgid()
@@ -123,7 +136,9 @@ def build(
     control = ControlFilesystem(controls.reads(), controls.commands(), uid, gid, controls.lost())
     namespace = Namespace(root, control, mounted, flights)
     operations = make_operations(binding, namespace, errors.report)
-    mount = Mount(client, operations, namespace, flights, errors, journal, sealer, submissions)
+    mount = Mount(
+        client, operations, namespace, flights, errors, journal, sealer, submissions, transfers
+    )
     controls.mount = mount
     client.circuit.on_back = mount.resume
     return mount
@@ -141,6 +156,7 @@ class _Connector:
     journal: Journal
     sealer: Sealer
     submissions: SubmissionLog
+    transfers: Transfers
     mountpoint: str
 
     def connect_later(self, system: System) -> Callable[[], tuple[Filesystem, Filesystem]]:
@@ -155,10 +171,11 @@ class _Connector:
         homes = self._home_links(system, user)
         if "HOME" in homes:
             self._learn_zone(system.name, homes["HOME"])
-        files = RemoteFilesystem(self._parts(system, user), homes, self.mountpoint)
+        files = RemoteFilesystem(self._parts(system, user, homes), homes, self.mountpoint)
         jobs = JobsFilesystem(self._jobs_parts(system, user, files, homes))
         found = [each for each in self.journal.found() if each.record.system == system.name]
         files.recover(found)
+        files.sweep_later()
         jobs.submissions.recover()
         return files, jobs
 
@@ -180,18 +197,22 @@ class _Connector:
             close_s=self.config.op_timeout / 3,
         )
 
-    def _parts(self, system: System, user: UserInfo) -> RemoteParts:
+    def _parts(self, system: System, user: UserInfo, homes: Mapping[str, str]) -> RemoteParts:
         identity = Identity(system.name, user, os.getuid(), os.getgid())
         tree = self._tree(system, identity)
         features = tree.features
         overlay = Overlay()
         bundler = Bundler(self.client, system.name, self._leftovers(system.name))
+        staged = StagedParts.of(
+            self.client, system, user, bundler, self.transfers, list(homes.values()), self.config
+        )
         engine = TransferEngine(
             self.client,
             system,
             user,
             bundler,
             features,
+            staged.stores,
             self.config.conflict,
             self.config.atomic_store,
         )
@@ -228,6 +249,10 @@ class _Connector:
             bundler,
             mover,
             stores,
+            staged.fetching(tree, overlay, self.content, engine, stores, self.flights),
+            staged.board,
+            staged.leftovers,
+            OnSite(self.client, tree, staged.jobs, stores.flush, interrupted),
             self.flights,
             self.journal,
         )

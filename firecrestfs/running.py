@@ -12,7 +12,9 @@ from .api import TypedClient
 from .cache.journal import Journal
 from .cache.sealing import Sealer
 from .cache.submissions import SubmissionLog
+from .cache.transfers import Transfers
 from .fuseops import FuseOperations
+from .transfer.progress import Row
 from .vfs.control import ErrorLog
 from .vfs.flights import Flights
 from .vfs.jobs import JobsFilesystem
@@ -32,6 +34,7 @@ class Mount:
     journal: Journal
     sealer: Sealer
     submissions: SubmissionLog
+    transfers: Transfers
     recovering: bool = False  # what an earlier process left is still being taken up
     was_away: bool = False  # whether the server was out of reach at the latest look
 
@@ -49,7 +52,7 @@ class Mount:
 
     def _recover(self) -> None:
         """Look into the systems for which an earlier process left something to be done."""
-        stores = {record.system for record in self.journal.records()}
+        stores = {record.system for record in self.journal.records()} | self.transfers.systems()
         for name in sorted(stores.union(self.submissions.waiting_systems())):
             try:
                 self.namespace.route(f"/{name}/")
@@ -98,6 +101,10 @@ class Mount:
             if each.system not in connected
         ]
 
+    def under_way(self) -> list[tuple[str, Row]]:
+        """Return the staged transfers that are under way, each with its system."""
+        return [(name, row) for name, files in self.files().items() for row in files.board.rows()]
+
     def resume(self) -> None:
         """Go on with what waits: the server is back, or takes our token again."""
         for files in self.files().values():
@@ -121,6 +128,8 @@ class Mount:
 
     def stop(self) -> None:
         """Begin nothing more."""
+        self.transfers.stopped.set()
+        self.client.objects.drop_connections()
         for files in self.files().values():
             files.stores.stop()
         for jobs in self.jobs().values():

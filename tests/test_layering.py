@@ -33,6 +33,7 @@ RANKS = {
     "kept": 7,
     "running": 7,
     "controls": 8,
+    "stagedparts": 8,
     "mount": 9,
     "jobcommands": 9,
     "daemon": 10,

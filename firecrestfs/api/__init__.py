@@ -12,10 +12,11 @@ Layers, lower ones first:
     v1_http _shapes _listing _reading           the same methods, with the same results, on the
         _changing _tasks _jobs _plain v1             endpoints of API v1
     zone decode shapes                          JSON as model values, or as the tutorial's shapes
-    object_faults objects                       presigned links of the object store
-    transferjobs stages external                files of any size, moving, copying
+    object_faults object_moves objects          presigned links of the object store
+    transferjobs upload_links stages
+        external tickets                        files of any size, moving, copying
     jobcalls statuscalls storagecalls client    the tutorial's client: finds out the version
-    reading renaming typed                      the same as model values: what the mount sees
+    reading renaming staging typed                  the same as model values: what the mount sees
 
 All classes are thread-safe. The only exceptions that leave are `OSError`s; the server's refusals
 are `FirecrestException`s. What callers must know about a version is in `model.Features`.

@@ -30,7 +30,8 @@ from ..model import Response
 from .fault_tools import quote
 from .faults import NotFound, StorageDownloadException, StorageUploadException, refusal
 from .multipart import File
-from .objects import ObjectStore, Progress
+from .object_moves import Progress
+from .objects import ObjectStore
 from .session import ApiSession
 from .stages import Look, Stage, UploadStage
 from .v1 import ServerV1
@@ -71,6 +72,16 @@ class ExternalTransfer:
     def task_id(self) -> str:
         """The task on v1, the job on v2; "" where it takes neither."""
         return self._stage.task_id
+
+    @property
+    def phase(self) -> str:
+        """A word for how far the cluster is: queued, staging. No request."""
+        return self._stage.phase
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """What the cluster's side may leave there if nobody tidies up."""
+        return self._stage.leftovers
 
     @property
     def status(self) -> str:
@@ -178,6 +189,13 @@ class ExternalDownload(ExternalTransfer):
         self._stage.give_up()
         self._links = None
         self._last = Look("302", "")
+
+    def tidy(self) -> bool:
+        """Remove what staging has left on the cluster; return whether there is nothing to wait for.
+
+        v2's job may still be writing its logs when the file can be fetched already.
+        """
+        return self._stage.tidy()
 
     def _failure(self, look: Look) -> FirecrestException:
         if look.status == "302":

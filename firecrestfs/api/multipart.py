@@ -104,8 +104,9 @@ class Window:
         start: int,
         size: int,
         count: Callable[[int], None],
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._file, self._lock, self._count = file, lock, count
+        self._file, self._lock, self._count, self._wanted = file, lock, count, wanted
         self._start, self._size, self._done = start, size, 0
 
     def __len__(self) -> int:
@@ -122,6 +123,9 @@ class Window:
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next piece; empty at the end. EIO if the file has shrunk."""
+        if not self._wanted():
+            text = "what was to be sent is not wanted any more"
+            raise GaveUp(refusal(errno.ECANCELED, text, transient=True))
         left = self._size - self._done
         wanted = left if size < 0 else min(size, left)
         with self._lock:

@@ -23,7 +23,8 @@ import requests
 from ..errors import FirecrestException
 from .faults import refusal
 from .multipart import File, Multipart, Window
-from .object_faults import check, check_body, code_of, total_of, without_context
+from .object_faults import check, check_body, code_of, without_context
+from .object_moves import Download, Meter, ObjectInfo, Progress, Put, WindowDownload, info_of
 from .pool import SessionPool
 from .tokens import is_loopback
 from .transport import transport_faults
@@ -32,10 +33,6 @@ from .wire import SLICE, Call, current_call, making, patient_session
 T = TypeVar("T")
 log = logging.getLogger("firecrestfs.api")
 
-#: Told now and then how many bytes of how many have been moved; both count content only.
-Progress = Callable[[int, int], None]
-
-_PIECE = 256 * 1024
 #: Repeats of one piece of work, and the pause before the first (seconds; doubled each time).
 _REPEATS, _PAUSE = 4, 0.5
 #: Parts that travel at the same time.
@@ -69,15 +66,19 @@ class ObjectStore:
 
     def size(self, url: str, *, timeout: float = 60.0) -> int:
         """Return the size of an object in bytes. A GET: the URL is not signed for HEAD."""
-        with self._limited(timeout):
-            return self._again(lambda: self._size(url))
+        return self.info(url, timeout=timeout).size
 
-    def _size(self, url: str) -> int:
+    def info(self, url: str, *, timeout: float = 60.0) -> ObjectInfo:
+        """Return size and mark of an object. ENOENT while there is none."""
+        with self._limited(timeout):
+            return self._again(lambda: self._info(url))
+
+    def _info(self, url: str) -> ObjectInfo:
         with self._exchange("GET", url, headers={"Range": "bytes=0-0"}) as answer:
             if answer.status_code == 416:
-                return 0  # an empty object has no first byte
+                return ObjectInfo(0, "")  # an empty object has no first byte
             check(answer, "GET")
-            return total_of(answer)
+            return info_of(answer)
 
     def fetch(
         self,
@@ -92,11 +93,31 @@ class ObjectStore:
         Goes on where a connection broke. Raises ESTALE where the object changed meanwhile,
         ETIMEDOUT after *timeout* seconds.
         """
-        download = _Download(self, url, sink, progress)
+        download = Download(self._exchange, url, sink, progress)
         with self._limited(timeout):
             while not self._again(download.more, moving=download.moved):
                 continue
         return download.done
+
+    def fetch_window(
+        self,
+        url: str,
+        info: ObjectInfo,
+        start: int,
+        end: int,
+        put: Put,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Hand the bytes from *start* up to *end* of the object *info* to *put*, piece by piece.
+
+        Goes on where a connection broke. Raises ESTALE where another object is there, EACCES once
+        the link has expired, what *put* raises, ETIMEDOUT after *timeout* seconds.
+        """
+        download = WindowDownload(self._exchange, url, info, start, end, put)
+        with self._limited(timeout):
+            while not self._again(download.more, moving=download.moved):
+                continue
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -117,7 +138,7 @@ class ObjectStore:
         """
         if len(urls) != max(-(-size // part_size), 1):
             raise refusal(errno.EBADMSG, f"{len(urls)} addresses don't fit {size} bytes")
-        meter, lock = _Meter(size, progress), threading.Lock()
+        meter, lock = Meter(size, progress), threading.Lock()
         with self._limited(timeout) as call:
 
             def one(number: int) -> str:
@@ -128,7 +149,28 @@ class ObjectStore:
 
             return self._together(one, len(urls), call)
 
-    def _part(self, url: str, number: int, piece: Window, meter: _Meter) -> str:
+    def send_part(
+        self,
+        url: str,
+        number: int,
+        source: File,
+        start: int,
+        size: int,
+        *,
+        progress: Progress | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> str:
+        """Send *size* bytes of *source* from *start* as part *number* (from 0); return its ETag.
+
+        *source* is this call's own. Repeated when it fails for a passing reason. Raises ECANCELED
+        once it isn't *wanted* any more, EIO where the file became shorter.
+        """
+        meter = Meter(size, progress)
+        piece = Window(source, threading.Lock(), start, size, meter.add, wanted)
+        with self._limited(None):
+            return self._again(lambda: self._part(url, number, piece, meter))
+
+    def _part(self, url: str, number: int, piece: Window, meter: Meter) -> str:
         meter.add(-piece.rewind())
         with self._exchange("PUT", url, data=piece, what=f"part {number + 1}") as answer:
             check(answer, "PUT")
@@ -187,10 +229,11 @@ class ObjectStore:
         *,
         timeout: float | None = None,
         progress: Progress | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Send a form whose last part is the file, streamed from *source*: v1's way."""
-        meter, lock = _Meter(size, progress), threading.Lock()
-        piece = Window(source, lock, 0, size, meter.add)
+        meter, lock = Meter(size, progress), threading.Lock()
+        piece = Window(source, lock, 0, size, meter.add, wanted)
 
         def act() -> None:
             meter.add(-piece.rewind())
@@ -210,14 +253,15 @@ class ObjectStore:
         *,
         timeout: float | None = None,
         progress: Progress | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Send the bare bytes of *source*: the way of older S3."""
-        meter = _Meter(size, progress)
-        piece = Window(source, threading.Lock(), 0, size, meter.add)
+        meter = Meter(size, progress)
+        piece = Window(source, threading.Lock(), 0, size, meter.add, wanted)
         with self._limited(timeout):
             self._again(lambda: self._put(url, piece, meter))
 
-    def _put(self, url: str, piece: Window, meter: _Meter) -> None:
+    def _put(self, url: str, piece: Window, meter: Meter) -> None:
         meter.add(-piece.rewind())
         with self._exchange("PUT", url, data=piece) as answer:
             check(answer, "PUT")
@@ -297,61 +341,6 @@ class ObjectStore:
         if parts.scheme == "http" and not self._allow_http and not is_loopback(url):
             text = f"plain http to {parts.hostname} would show your files to the network: use https"
             raise refusal(errno.EPROTO, text)
-
-
-class _Download:
-    """One object on its way into a sink, over as many connections as it takes."""
-
-    def __init__(
-        self, store: ObjectStore, url: str, sink: BinaryIO, progress: Progress | None
-    ) -> None:
-        self._store, self._url, self._sink, self._progress = store, url, sink, progress
-        self.done = 0
-        self._total, self._etag, self._before = 0, "", 0
-
-    def moved(self) -> bool:
-        """Tell whether bytes came since the last question."""
-        before, self._before = self._before, self.done
-        return self.done > before
-
-    def more(self) -> bool:
-        """Fetch what is missing; return whether that was all of it."""
-        headers = {"Range": f"bytes={self.done}-"} if self.done else {}
-        with self._store._exchange("GET", self._url, headers=headers) as answer:
-            check(answer, "GET")
-            self._expect(answer)
-            for piece in answer.raw.stream(_PIECE, decode_content=False):
-                self._sink.write(piece)
-                self.done += len(piece)
-                if self._progress is not None:
-                    self._progress(self.done, self._total)
-        if self.done > self._total:
-            raise refusal(errno.EIO, "the object store sent more than it announced")
-        return self.done == self._total
-
-    def _expect(self, answer: requests.Response) -> None:
-        etag, total = str(answer.headers.get("ETag", "")), total_of(answer)
-        if not self.done:
-            self._etag, self._total = etag, total
-        elif (etag, total) != (self._etag, self._total) or answer.status_code != 206:
-            raise refusal(errno.ESTALE, "the staged object changed while it was fetched")
-
-
-class _Meter:
-    """Adds up what several threads have sent."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._total, self._progress = total, progress
-        self._lock = threading.Lock()  # guards _done
-        self._done = 0
-
-    def add(self, size: int) -> None:
-        """Count *size* bytes more, or fewer."""
-        with self._lock:
-            self._done += size
-            done = self._done
-        if self._progress is not None and size:
-            self._progress(done, self._total)
 
 
 def _await(futures: Sequence[Future[str]], call: Call) -> None:

@@ -285,7 +285,9 @@ class Reader:
             raise refusal(errno.ESTALE, text, path, transient=True)
         return data
 
-    def view(self, system: str, path: str, offset: int, size: int) -> bytes:
+    def view(
+        self, system: str, path: str, offset: int, size: int, *, total: int | None = None
+    ) -> bytes:
         """Return exactly the bytes from *offset*, fewer only at the end of the file; one request.
 
         The first time on a system it may take a `stat` besides.
@@ -293,14 +295,15 @@ class Reader:
         The server cuts text by characters, so bytes are exact only from the start of a block and
         where no undecodable byte is near. Raises `Inexact` wherever that can't be proven (binary
         content above all), without a request where it could never be. Where `features` tell of
-        `exact_ranges`, any content is exact up to the limit of a download, and text beyond it.
+        `exact_ranges`, any content is exact up to the limit of a download, and text beyond it;
+        *total*, the size of such a large file, saves requests then.
         """
         if offset < 0 or size < 0:
             raise refusal(errno.EINVAL, "negative offset or size", path)
         if size == 0:
             return b""
         if self.features(system).exact_ranges:
-            return self._client.server().read_range(system, path, offset, size)
+            return self._client.server().read_range(system, path, offset, size, total)
         block = block_of(offset, size, self.limits(system).view)
         self._require_quiet(system, path)
         start = offset - offset % block

@@ -12,20 +12,24 @@ a batch job and what the object store and the files show, and the codes are made
 from __future__ import annotations
 
 import errno
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlencode
 
 from ..errors import FirecrestException
 from .decode import pick
 from .faults import NotFound, TimedOut, refusal
 from .multipart import File
-from .objects import ObjectStore, Progress
-from .transferjobs import TransferJob, read_log, remove_logs, state_of
+from .object_moves import Progress
+from .objects import ObjectStore
+from .transferjobs import UNKNOWN_S, TransferJob, read_log, remove_logs, state_of
+from .upload_links import form_of, links_of, message_of
 from .v1 import ServerV1
 from .v2 import ServerV2
+from .wire import clock
+
+#: States of a job that has yet to begin.
+_QUEUED = frozenset({"PENDING", "CONFIGURING", "REQUEUED"})
 
 
 class Look(NamedTuple):
@@ -36,9 +40,14 @@ class Look(NamedTuple):
 
 
 class Stage(Protocol):
-    """The cluster's side of one transfer."""
+    """The cluster's side of one transfer.
+
+    `phase` is a word for how far it is, `leftovers` what it may leave on the cluster.
+    """
 
     task_id: str
+    phase: str
+    leftovers: tuple[str, ...]
 
     def look(self) -> Look:
         """Return how it stands: one or a few requests."""
@@ -46,6 +55,10 @@ class Stage(Protocol):
 
     def give_up(self) -> None:
         """Have the server forget it, as far as it can."""
+        ...
+
+    def tidy(self) -> bool:
+        """Remove what it left on the cluster; return whether nothing more can come."""
         ...
 
 
@@ -68,6 +81,9 @@ class UploadStage(Stage, Protocol):
 class TaskV1:
     """A transfer by API v1: the task knows everything."""
 
+    phase = "staging"
+    leftovers: tuple[str, ...] = ()
+
     def __init__(self, server: ServerV1, task_id: str) -> None:
         self._server = server
         self.task_id = task_id
@@ -88,6 +104,10 @@ class TaskV1:
             if not exc.responses or exc.responses[-1].status_code != 500:
                 raise
 
+    def tidy(self) -> bool:
+        """Do nothing: tasks leave nothing on the cluster."""
+        return True
+
     def send(
         self,
         store: ObjectStore,
@@ -98,25 +118,27 @@ class TaskV1:
         progress: Progress | None,
     ) -> None:
         """Send the form, or the bare bytes to stores of the older kind. May be done again."""
-        told = message.get("parameters") or {}
-        url = str(told.get("url", ""))
-        if told.get("method") == "PUT":
-            query = urlencode(told.get("params") or {})
-            url += ("&" if "?" in url else "?") + query if query else ""
+        url, fields, name = form_of(message)
+        if fields is None:
             store.put(url, source, size, timeout=timeout, progress=progress)
-            return
-        fields = {str(key): str(value) for key, value in (told.get("data") or {}).items()}
-        name = str(told.get("files", "")).rpartition("/")[2] or "upload.bin"
-        store.post(url, fields, name, source, size, timeout=timeout, progress=progress)
+        else:
+            store.post(url, fields, name, source, size, timeout=timeout, progress=progress)
 
 
 class DownloadV2:
     """A download by API v2: a job fills the object behind a link that is known from the start."""
 
     def __init__(
-        self, server: ServerV2, store: ObjectStore, system: str, path: str, account: str | None
+        self,
+        server: ServerV2,
+        store: ObjectStore,
+        system: str,
+        path: str,
+        account: str | None,
+        eager: bool = False,
     ) -> None:
-        self._server, self._store = server, store
+        """*eager*: don't wait for the job's end; `tidy` is for the caller to call then."""
+        self._server, self._store, self._eager = server, store, eager
         self._size = _size_of(server, system, path)
         self._shown = {"source": path, "system_name": system}
         directives: dict[str, Any] = {"transferMethod": "s3"}
@@ -126,24 +148,52 @@ class DownloadV2:
         self._job = TransferJob.of(system, told)
         self._url = str(pick(pick(told, "transferDirectives", {}), "downloadUrl", ""))
         self.task_id = self._job.job_id
+        self.phase, self.leftovers = "queued", self._job.logs
+        self._known = clock()  # when the scheduler last knew the job
 
     def look(self) -> Look:
-        """Return 116 until the job has ended, then 117 where the object is whole, else 118."""
-        job = state_of(self._server, self._job)
-        if job is None or not job.ended:
+        """Return 116 until the job has ended, then 117 where the object is whole, else 118.
+
+        The object appears at once and whole, a moment before that.
+        """
+        if self._eager and self._staged_size() == self._size:
+            return Look("117", {**self._shown, "url": self._url})
+        if not self._is_over():
             return Look("116", dict(self._shown))
         found = self._verdict()
         remove_logs(self._server, self._job)
         return found
 
-    def _verdict(self) -> Look:
+    def tidy(self) -> bool:
+        """Remove the job's logs once it has ended; return whether that is done."""
+        over = self._is_over()
+        if over:
+            remove_logs(self._server, self._job)
+        return over
+
+    def _is_over(self) -> bool:
+        job = state_of(self._server, self._job)
+        if job is not None:
+            self._known = clock()
+            self.phase = "queued" if job.state in _QUEUED else "staging"
+            return job.ended
+        # New ones are unknown for a while; one that stays so was forgotten.
+        return clock() - self._known > UNKNOWN_S
+
+    def _staged_size(self) -> int | None:
         try:
-            size = self._store.size(self._url)
+            return self._store.size(self._url)
         except FirecrestException as exc:
-            if exc.transient:
-                raise
+            if exc.errno in (errno.ENOENT, errno.EACCES):
+                return None
+            raise
+
+    def _verdict(self) -> Look:
+        size = self._staged_size()
+        if size is None:
             words = read_log(self._server, self._job, self._job.error_log).strip()
-            return Look("118", {"error": words or str(exc.strerror), **self._shown})
+            words = words or "the job has ended, and nothing is in the object store"
+            return Look("118", {"error": words, **self._shown})
         now = _size_of(self._server, self._job.system, self._shown["source"])
         if size not in (self._size, now):
             text = f"{size} of {now} bytes were staged"
@@ -159,6 +209,8 @@ class NothingV2:
     """A download of an empty file: v2's jobs can't stage one, and there is nothing to stage."""
 
     task_id = ""
+    phase = "staging"
+    leftovers: tuple[str, ...] = ()
 
     def __init__(self, system: str, path: str) -> None:
         self._shown = {"source": path, "system_name": system}
@@ -169,6 +221,10 @@ class NothingV2:
 
     def give_up(self) -> None:
         """Do nothing."""
+
+    def tidy(self) -> bool:
+        """Do nothing."""
+        return True
 
 
 class UploadV2:
@@ -190,9 +246,10 @@ class UploadV2:
         body |= {"account": account} if account else {}
         told = server.transfer(system, "upload", body)
         self._job = TransferJob.of(system, told)
-        self._links = _links_of(told)
+        self._links = links_of(told)
         self.task_id = self._job.job_id
-        self._message = _message(self._links, local, size)
+        self.phase, self.leftovers = "queued", self._job.logs
+        self._message = message_of(self._links, local, size)
         self._sent = False
 
     def look(self) -> Look:
@@ -227,6 +284,10 @@ class UploadV2:
         """End the job, which would look for the object for a day."""
         cancel(self._server, self._job)
 
+    def tidy(self) -> bool:
+        """Do nothing: the last look has done it."""
+        return True
+
 
 class EmptyUpload:
     """An upload of an empty file, done directly.
@@ -235,6 +296,8 @@ class EmptyUpload:
     """
 
     task_id = ""
+    phase = "moving"
+    leftovers: tuple[str, ...] = ()
 
     def __init__(self, server: ServerV1 | ServerV2, system: str, path: str, local: str) -> None:
         self._server, self._system, self._path = server, system, path
@@ -265,55 +328,9 @@ class EmptyUpload:
     def give_up(self) -> None:
         """Do nothing."""
 
-
-class _Links(NamedTuple):
-    parts: Sequence[str]
-    whole: str
-    part_size: int
-
-
-def _links_of(told: Mapping[str, Any]) -> _Links:
-    raw = pick(told, "transferDirectives", {})
-    parts = [str(url) for url in pick(raw, "partsUploadUrls", []) or []]
-    whole, size = str(pick(raw, "completeUploadUrl", "")), pick(raw, "maxPartSize", 0)
-    if not parts or not whole or not size:
-        raise refusal(errno.EBADMSG, "the server told no links for the upload", ambiguous=True)
-    return _Links(parts, whole, int(size))
-
-
-def _message(links: _Links, local: str, size: int) -> dict[str, Any]:
-    """Return what v1 calls `msg`: a command for a terminal, and what it is made of."""
-    parameters = {
-        "method": "PUT",
-        "url": links.parts[0],
-        "urls": list(links.parts),
-        "complete_url": links.whole,
-        "part_size": links.part_size,
-        "files": local,
-        "headers": {},
-        "data": {},
-        "json": {},
-        "params": {},
-    }
-    return {"command": _command(links, local, size), "parameters": parameters}
-
-
-def _command(links: _Links, local: str, size: int) -> str:
-    """Return one command that sends all parts with curl and puts them together."""
-    curl, name = "curl -fsS -H 'Content-Type:'", shlex.quote(local)
-    lines, xml = ["set -e -o pipefail"], ""
-    for number, url in enumerate(links.parts, 1):
-        start = (number - 1) * links.part_size
-        length = min(links.part_size, size - start)
-        lines.append(
-            f"e{number}=$(tail -c +{start + 1} {name} | head -c {length} | {curl} -X PUT"
-            f" --data-binary @- -o /dev/null -D - {shlex.quote(url)}"
-            " | tr -d '\\r' | sed -n 's/^[Ee][Tt][Aa][Gg]: *//p')"
-        )
-        xml += f"<Part><PartNumber>{number}</PartNumber><ETag>$e{number}</ETag></Part>"
-    whole = f'"<CompleteMultipartUpload>{xml}</CompleteMultipartUpload>"'
-    lines.append(f"{curl} -X POST --data-binary {whole} {shlex.quote(links.whole)}")
-    return "bash -c " + shlex.quote("\n".join(lines))
+    def tidy(self) -> bool:
+        """Do nothing."""
+        return True
 
 
 def cancel(server: ServerV2, job: TransferJob) -> None:

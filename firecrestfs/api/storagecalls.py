@@ -231,11 +231,17 @@ class StorageCalls:
     # -- the staging area ---------------------------------------------------------------------
 
     def external_download(
-        self, system_name: str, source_path: str, *, account: str | None = None
+        self,
+        system_name: str,
+        source_path: str,
+        *,
+        account: str | None = None,
+        eager: bool = False,
     ) -> ExternalDownload:
         """Have a file of any size staged; return what fetches it. ENOENT, EACCES, EISDIR at once.
 
-        On v2 a batch job stages it, paid by *account* where the site wants one.
+        On v2 a batch job stages it, paid by *account* where the site wants one. With *eager* the
+        file counts as staged before that has ended: call `tidy` until it says that all is done.
         """
         server = self.server()
         stage: Stage
@@ -243,11 +249,11 @@ class StorageCalls:
             server.require_staging(source_path)
             stage = TaskV1(server, server.stage_out(system_name, source_path))
         else:
-            stage = self._stage_v2(server, system_name, source_path, account)
+            stage = self._stage_v2(server, system_name, source_path, account, eager)
         return ExternalDownload(self, stage, self.session, self.objects)
 
     def _stage_v2(
-        self, server: ServerV2, system: str, path: str, account: str | None
+        self, server: ServerV2, system: str, path: str, account: str | None, eager: bool
     ) -> DownloadV2 | NothingV2:
         clean = checked_for_job(path)
         found = server.stat(system, clean, dereference=True)
@@ -258,7 +264,7 @@ class StorageCalls:
         if any(character.isspace() for character in clean):
             text = "the path holds white space, which FirecREST's jobs can't stage: link to it"
             raise refusal(errno.EINVAL, text, path)
-        return DownloadV2(server, self.objects, system, clean, account)
+        return DownloadV2(server, self.objects, system, clean, account, eager)
 
     def external_upload(
         self,

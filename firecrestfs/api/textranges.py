@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 from .faults import Inexact
 
 
 def block_of(offset: int, size: int, most: int) -> int:
-    """Return a block size whose aligned block holds the range. Raises `Inexact` for none."""
-    block = size
-    while block <= most:
-        if offset % block + size <= block:
+    """Return a block size of which one block holds the range. Raises `Inexact` for none."""
+    # With so many blocks before it; larger ones find room for the range sooner.
+    before = offset // max(size, math.isqrt(offset))
+    while before >= 0:
+        block = max(size, -(-(offset + size) // (before + 1)))
+        if block > most:
+            break
+        if block * before <= offset:
             return block
-        block *= 2
-    if offset + size <= most:
-        return offset + size
+        before -= 1
     raise Inexact(f"no block of at most {most} bytes holds {size} bytes at {offset}")
 
 

@@ -28,7 +28,7 @@ log = logging.getLogger("firecrestfs.api")
 #: Seconds between two looks: the first, and the most, to which it grows by half at a time.
 _FIRST, _LONGEST = 0.3, 15.0
 #: A new job may be unknown to accounting, and an ended one's log unwritten, for so many seconds.
-_UNKNOWN, _FLUSH = 60.0, 5.0
+UNKNOWN_S, _FLUSH = 60.0, 5.0
 _MOST_LOG = 1 << 20
 _LINK = re.compile(r"https?://[^\s'\"]+")
 _DONE = re.compile(r"^Files were successfully \w+\.", re.MULTILINE)
@@ -44,6 +44,11 @@ class TransferJob:
     job_id: str
     output_log: str
     error_log: str
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """The files that it leaves in the working directory."""
+        return tuple(path for path in (self.output_log, self.error_log) if path)
 
     @staticmethod
     def of(system: str, told: dict[str, Any]) -> TransferJob:
@@ -83,7 +88,7 @@ def await_end(server: ServerV1 | ServerV2, job: TransferJob, call: Call) -> Job:
         found = state_of(server, job)
         if found is not None and found.ended:
             return found
-        if found is None and unknown > _UNKNOWN:
+        if found is None and unknown > UNKNOWN_S:
             raise JobNotFound(errno.ENOENT, f"the scheduler doesn't know job {job.job_id}")
         unknown = unknown + pause if found is None else 0.0
         _sleep(call, pause, job)
@@ -119,10 +124,9 @@ def read_log(
 
 def remove_logs(server: ServerV2, job: TransferJob) -> None:
     """Remove both logs; what can't be removed stays."""
-    for path in (job.output_log, job.error_log):
+    for path in job.logs:
         try:
-            if path:
-                server.rm(job.system, path)
+            server.rm(job.system, path)
         except NotFound:
             continue
         except FirecrestException as exc:

@@ -14,10 +14,11 @@ from .circuit import Circuit
 from .faults import Exists, IsADirectory, NotADirectory, NotFound, refusal
 from .names import candidates, checked_path, checked_text, parent_and_name
 from .renaming import Rename
+from .staging import StagingCalls
 from .typed_jobs import TypedJobs
 
 
-class TypedClient(TypedJobs):
+class TypedClient(StagingCalls, TypedJobs):
     """FirecREST as model values. Thread-safe; raises `OSError` (`FirecrestException`) only.
 
     An exception that is `ambiguous` came after the request was on its way: what it asked for may

@@ -56,17 +56,21 @@ class ReadingV1(Sender):
         if stat.S_IFMT(mode) and not stat.S_ISREG(mode):
             raise refusal(errno.EINVAL, "not a file on the cluster", path)
 
-    def read_range(self, system: str, path: str, offset: int, size: int) -> bytes:
+    def read_range(
+        self, system: str, path: str, offset: int, size: int, total: int | None = None
+    ) -> bytes:
         """Return exactly the bytes from *offset*, fewer only at the end of the file.
 
-        Raises `Inexact` for what isn't text in files that are too large for a download.
+        Raises `Inexact` for what isn't text in files that are too large for a download. *total* is
+        the size of a file that is known to be so.
         """
         try:
-            return self._by_range(system, path, offset, size)
+            if total is None:
+                return self._by_range(system, path, offset, size)
         except TooLarge:
             pass
         try:
-            return self._by_text(system, path, offset, size)
+            return self._by_text(system, path, offset, size, total)
         except TooLarge as exc:
             raise Inexact(f"not in one answer: {exc.strerror}", path) from exc
 
@@ -88,13 +92,15 @@ class ReadingV1(Sender):
             raise Inexact("the server answered with another range", path)
         return answer.body[:size]
 
-    def _by_text(self, system: str, path: str, offset: int, size: int) -> bytes:
+    def _by_text(self, system: str, path: str, offset: int, size: int, total: int | None) -> bytes:
         """Return a range by `head` or, near the end, by `tail` from a byte on."""
         most = self._most_output()
         if offset + size + _CUT < most:
             return self._by_head(system, path, offset, size)
         # More output than the limit would be cut off only after the command's whole time.
-        end = int(self.stat(system, path, dereference=True).get("size", 0))
+        end = total
+        if end is None:
+            end = int(self.stat(system, path, dereference=True).get("size", 0))
         if end - offset + _CUT < most:
             return self._by_tail(system, path, offset, size)
         raise Inexact("too deep inside a file that is too large for a direct download", path)

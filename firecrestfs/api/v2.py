@@ -129,7 +129,9 @@ class ServerV2(SenderV2):
         params = {"size": str(size), "offset": str(offset)}
         return text_of(self._read("view", system, checked_path(path), params), "output")
 
-    def read_range(self, system: str, path: str, offset: int, size: int) -> bytes:
+    def read_range(
+        self, system: str, path: str, offset: int, size: int, total: int | None = None
+    ) -> bytes:
         """v2 has no byte ranges. Raises EOPNOTSUPP."""
         raise refusal(errno.EOPNOTSUPP, "FirecREST v2 has no byte ranges", path)
 

@@ -29,7 +29,7 @@ from .transport import GaveUp
 #: Longest uninterruptible wait, in seconds.
 SLICE = 0.2
 #: Piece of a body that goes to the kernel at once; small enough to notice a deadline.
-_PIECE = 64 * 1024
+_PIECE = 128 * 1024
 
 _local = threading.local()
 
@@ -208,6 +208,10 @@ class _Reader(io.RawIOBase):
 
 
 class _PatientHTTP(HTTPConnection):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Bodies are read in pieces of this size: with the usual ones it takes twice the time.
+        super().__init__(*args, **{**kwargs, "blocksize": _PIECE})
+
     def connect(self) -> None:
         super().connect()
         self.sock = PatientSocket(self.sock)
@@ -218,6 +222,9 @@ class _PatientHTTP(HTTPConnection):
 
 
 class _PatientHTTPS(HTTPSConnection):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "blocksize": _PIECE})
+
     def connect(self) -> None:
         super().connect()
         self.sock = PatientSocket(self.sock)

@@ -21,6 +21,8 @@ from .copying import checksum_of
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20
+#: What is kept of a large file around each of its readers, where the bound allows it.
+_AHEAD_BYTES, _BEHIND_BYTES = 64 << 20, 1 << 20
 
 
 class _Promise:
@@ -138,14 +140,22 @@ class ContentCache:
             if file.ident in self._files:
                 self._files.move_to_end(file.ident)
 
+    @property
+    def ahead_bytes(self) -> int:
+        """How many bytes before a reader of a large file may be fetched without being dropped."""
+        return min(_AHEAD_BYTES, self._limit // 4)
+
     def drop(self, file: CachedFile) -> None:
         """Discard *file* for good."""
         with self._lock:
             self._files.pop(file.ident, None)
         file.discard()
 
-    def make_room(self, size: int, file: CachedFile | None = None) -> None:
+    def make_room(self, size: int, file: CachedFile | None = None, *, bounded: bool = True) -> None:
         """Evict until *size* more bytes (of *file*) fit into the bound. ENOSPC where they can't.
+
+        Not *bounded*: they are taken all the same, as long as the disk has room; what is read in
+        pieces goes again.
 
         The bound is on all that is kept on this machine: clean copies, changes that have not
         landed, and lost+found. Only clean copies are evicted.
@@ -156,7 +166,7 @@ class ContentCache:
             self._promised[thread] = _Promise(size, file)
             self._used += size
             over = self._used > self._limit
-        if over and self._evict() > self._limit and size > 0:
+        if over and self._evict() > self._limit and size > 0 and bounded:
             with self._lock:
                 self._used -= size
                 self._promised.pop(thread)
@@ -192,6 +202,11 @@ class ContentCache:
                 if used <= self._limit:
                     break
                 used -= file.forget_bytes()
+            for file in files:
+                # Large files go except for what is around their readers.
+                if used <= self._limit:
+                    break
+                used -= file.trim(self.ahead_bytes, min(_BEHIND_BYTES, self._limit // 8))
             with self._lock:
                 # What others were promised in the meantime isn't in the count.
                 self._used = used + self._used - before

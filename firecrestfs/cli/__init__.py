@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from . import changes, jobs, mounting, servers, states
+from . import changes, files, jobs, mounting, servers, states
 from .places import readable
 
 
@@ -39,6 +39,7 @@ for _each in (
     *(mounting.mount, mounting.umount, states.status, states.login),
     *(changes.sync, changes.refresh, changes.retry, changes.discard, changes.export),
     *(servers.systems, servers.doctor, servers.version, servers.serve, servers.demo),
+    *files.COMMANDS,
     *jobs.COMMANDS,
 ):
     main.add_command(_each)

@@ -38,6 +38,11 @@ from .places import read_status, with_server
     help="A file changed here and on the cluster: keep both (the default), one, or stop there.",
 )
 @click.option(
+    "--hydrate",
+    type=click.Choice(["auto", "always", "explicit"]),
+    help="Who may have large files staged by reading: all but file managers that look, all, none.",
+)
+@click.option(
     "--atomic-store",
     is_flag=True,
     default=None,

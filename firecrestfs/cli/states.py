@@ -13,6 +13,7 @@ import click
 from .. import config, mountpoints
 from ..errors import os_error
 from ..kept import DISCARDED_S, Kept, StateDirectory
+from .files import transfer_line
 from .places import is_served, left_by, places, read_status, readable, tell, with_server
 
 _SHOWN = 20
@@ -58,6 +59,7 @@ def _of_mount(found: Mapping[str, Any]) -> str:
     lines += [f"  {row['state']:8} {row['path']}  {row['error']}".rstrip() for row in pending]
     if any(row["state"] == "failed" for row in pending):
         lines.append("  failed ones: firecrestfs retry, discard or export --to DIR")
+    lines += [f"  {transfer_line(row)}" for row in found["transfers"]]
     if found["errors"]:
         lines += ["lately:", *(f"  {line}" for line in found["errors"])]
     return "\n".join(lines)

@@ -14,13 +14,6 @@ def fetch(client: TypedClient, system: str, path: str, attr: Attr, limits: Limit
     if attr.size == 0:
         return b""
     if attr.size > limits.download:
-        raise os_error(errno.EFBIG, path, over_limit(attr.size, limits.download, "read"))
+        text = f"{attr.size:,} bytes is over the {limits.download:,} of one request"
+        raise os_error(errno.EFBIG, path, text)
     return client.download(system, path, expect=attr.size)
-
-
-def over_limit(size: int, limit: int, verb: str) -> str:
-    """Return the line that tells why a file of *size* bytes can't be read or stored."""
-    return (
-        f"{size:,} bytes is over the {limit:,} that this cluster lets one request {verb}; "
-        "larger files need a staged transfer, which this version doesn't do yet"
-    )

@@ -34,6 +34,7 @@ from firecrestfs.model import (
 
 from . import direct
 from .bundle import OUR_PREFIX, Bundler
+from .large_stores import LargeStores
 from .packing import FILE_MODE, Packer, member_of
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,15 @@ class TransferEngine:
         user: UserInfo,
         bundler: Bundler,
         features: Features,
+        large: LargeStores,
         conflict: str = "copy",
         atomic: bool = False,
     ) -> None:
-        """*conflict*: what becomes of a store over somebody else's change. *atomic*: files of ours
-        are replaced by a rename, never written into. See `Config`.
+        """*large* stores what is over the direct limit. *conflict*: what becomes of a store over
+        somebody else's change. *atomic*: files of ours are replaced by a rename, never written
+        into. See `Config`.
         """
+        self._large = large
         self._atomic = atomic
         self._features = features
         self._conflict = conflict
@@ -107,6 +111,16 @@ class TransferEngine:
                 refused[item.path] = exc
             return exc
 
+    @property
+    def large(self) -> LargeStores:
+        """What stores files over the direct limit."""
+        return self._large
+
+    def refuse_size(self, path: str, size: int) -> None:
+        """Raise EFBIG, EOPNOTSUPP where *path* can't be stored with *size* bytes at all."""
+        if size > self._system.limits.upload:
+            self._large.refuse(path, size)
+
     def chmod(self, path: str, mode: int) -> Attr:
         """Give what is at *path* this mode; return what it is then."""
         self._client.chmod(self._system.name, path, mode)
@@ -134,11 +148,7 @@ class TransferEngine:
             return self._make_directory(item)
         if item.kind is Kind.SYMLINK:
             return self._make_link(item)
-        limit = self._system.limits.upload
-        if len(item.data) > limit:
-            raise os_error(
-                errno.EFBIG, item.path, direct.over_limit(len(item.data), limit, "store")
-            )
+        self.refuse_size(item.path, item.size)
         now = self._stat_or_none(item.path)
         if now is not None and _is_link_to_replace(item, now):
             # Uploads follow links: what was renamed over the link must not go into its target.
@@ -188,6 +198,9 @@ class TransferEngine:
 
     def _send(self, item: StoreItem, now: Attr | None) -> None:
         """Send *item* over *now* the way that keeps most of what is there and is wanted."""
+        if item.local is not None:
+            self._large.send(item, now)
+            return
         directory, name = _split(item.path)
         if self._needs_tar(item) if now is None else self._may_replace(item, now):
             self._bundler.place([member_of(item, directory)], directory, directory)
@@ -221,11 +234,11 @@ class TransferEngine:
         except FileNotFoundError:
             text = "it was gone again right after it was stored; it is stored once more"
             raise os_error(errno.EAGAIN, item.path, text) from None
-        if attr.size != len(item.data):
+        if attr.size != item.size:
             raise os_error(
                 errno.EIO,
                 item.path,
-                f"the cluster has {attr.size:,} bytes of {len(item.data):,} after the upload",
+                f"the cluster has {attr.size:,} bytes of {item.size:,} after the upload",
             )
         return self._with_mode(item, attr)
 
@@ -272,12 +285,21 @@ class TransferEngine:
             return _Standing.EXPECTED
         # Before it is somebody else's change, rule ourselves out: a store whose answer got lost,
         # or one that was torn.
+        if item.local is not None:
+            return self._standing_of_large(item, now)
         if now.kind is Kind.FILE and now.size <= len(item.data):
             ours = digest_of(item.data[: now.size])
             if now.size == 0 or self._client.checksum(self._system.name, item.path) == ours:
                 return _Standing.LANDED if now.size == len(item.data) else _Standing.TORN
         if now.kind is Kind.FILE and item.sent and self.holds(item.path, now, item.sent, item.torn):
             # An earlier version of ours, whose answer got lost.
+            return _Standing.TORN
+        return _Standing.CHANGED
+
+    def _standing_of_large(self, item: StoreItem, now: Attr) -> _Standing:
+        if self._large.has_landed(item, now):
+            return _Standing.LANDED
+        if self._large.was_written_into(item):
             return _Standing.TORN
         return _Standing.CHANGED
 

@@ -66,7 +66,7 @@ class Packer:
         return results
 
     def _fits(self, item: StoreItem) -> bool:
-        return len(item.data) + _MEMBER_OVERHEAD <= self._room
+        return item.size + _MEMBER_OVERHEAD <= self._room
 
     def _place_below(self, anchor: str, items: Sequence[StoreItem], results: Results) -> None:
         """Place *items*, all below the existing directory *anchor*."""
@@ -115,7 +115,7 @@ class Packer:
         group: list[StoreItem] = []
         size = 0
         for item in items:
-            cost = len(item.data) + _MEMBER_OVERHEAD
+            cost = item.size + _MEMBER_OVERHEAD
             if group and size + cost > self._room:
                 yield group
                 group, size = [], 0
@@ -161,8 +161,8 @@ def _has_landed(item: StoreItem, attr: Attr) -> bool:
     if item.kind is not Kind.FILE:
         return item.kind is Kind.DIRECTORY or attr.target in (None, item.link)
     wanted = item.written_ns if item.mtime_ns is None else item.mtime_ns
-    if attr.size != len(item.data) or wanted is None:
-        return attr.size == len(item.data)
+    if attr.size != item.size or wanted is None:
+        return attr.size == item.size
     # Listings tell times without a zone, which may not be known yet: zones are whole quarters.
     apart = abs(attr.mtime_ns // _SECOND - wanted // _SECOND)
     return apart == 0 or (apart <= _FARTHEST_ZONES_S and apart % _ZONE_STEP_S == 0)

@@ -33,6 +33,8 @@ _PROBE_S = 30.0
 _MAX_BATCH = 2000
 #: The settle delay begins anew with each change, but lasts no longer than so many times itself.
 _LONGEST_SETTLE = 10
+#: Heavy keys that are stored at the same time.
+_HEAVY = 3
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 #: What is blocked by something outside the queue is looked at again after this long.
@@ -81,8 +83,14 @@ class WriteBack:
         workers: int = 3,
         on_parked: Callable[[str, OSError], None] = lambda key, exc: None,
         blocker: Callable[[str], str | None] = lambda key: None,
+        heavy: Callable[[str], bool] | None = None,
     ) -> None:
-        """*blocker* names a key that must land before; one of the same group may go along."""
+        """*blocker* names a key that must land before; one of the same group may go along.
+
+        Keys that are *heavy* take long: each is a group of its own, and goes on workers besides, a
+        few at a time.
+        """
+        self._heavy = heavy or (lambda key: False)
         self._store = store
         self._group = group
         self._clock = clock
@@ -96,7 +104,7 @@ class WriteBack:
         self._wake_at = math.inf  # workers look again by then; earlier only for what is due earlier
         self._threads = [
             threading.Thread(target=self._work, name=f"store-{number}", daemon=True)
-            for number in range(workers)
+            for number in range(workers + (_HEAVY if heavy else 0))
         ]
         self._started = False
 
@@ -275,9 +283,11 @@ class WriteBack:
                 wake = min((each.due for each in ready.values()), default=math.inf)
                 view = {key: (each.due, each.since, each.pressed) for key, each in ready.items()}
                 changes = self._changes
+                flying = [key for key, each in self._entries.items() if each.in_flight]
             batch: list[str] = []
             if wake <= now:
-                batch, wake = self._choose(view, now)
+                full = sum(1 for key in flying if self._heavy(key)) >= _HEAVY
+                batch, wake = self._choose(view, now, full)
             with self._condition:
                 if self._stopping:
                     break
@@ -293,13 +303,18 @@ class WriteBack:
                     self._condition.wait(pause)
         return []
 
-    def _choose(self, view: Mapping[str, _View], now: float) -> tuple[list[str], float]:
-        """Return the keys to store now, all of one group, or none and when to look again."""
+    def _choose(self, view: Mapping[str, _View], now: float, full: bool) -> tuple[list[str], float]:
+        """Return the keys to store now, all of one group, or none and when to look again.
+
+        *full*: no heavy one has a place.
+        """
         groups: defaultdict[Hashable, list[str]] = defaultdict(list)
         for key in view:
             groups[self._group(key)].append(key)
         wake = math.inf
         for keys in sorted(groups.values(), key=lambda each: min(view[key][0] for key in each)):
+            if full and self._heavy(keys[0]):
+                continue
             # What waits for another try is no part of what settles.
             going = [key for key in keys if view[key][0] <= now + self._delay_s or view[key][2]]
             due = self._settled_at([view[key] for key in going or keys])

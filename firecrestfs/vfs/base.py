@@ -123,5 +123,9 @@ class Filesystem:
         """Return the value of the extended attribute *name*. Raises ENODATA where there is none."""
         raise os_error(errno.ENODATA, path)
 
+    def setxattr(self, path: str, name: str, value: bytes) -> None:
+        """Set the extended attribute *name*. Raises ENOTSUP for those that can't be set."""
+        raise os_error(errno.ENOTSUP, path)
+
     def refresh(self, path: str) -> None:
         """Forget attributes, listings and absences at and below *path*."""

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.metadata import boottime
@@ -14,6 +15,26 @@ from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr
 
 from .base import OpenFile
+from .habits import Habit
+
+
+class Source(Protocol):
+    """Where bytes that aren't here come from."""
+
+    def complete(self, file: CachedFile) -> None:
+        """Return when all of *file* is here."""
+        ...
+
+    def need(self, file: CachedFile, offset: int, size: int, habit: Habit = Habit.READS) -> None:
+        """Return when what there is of *size* bytes from *offset* was here a moment ago.
+
+        Raises EAGAIN where a process of that *habit* may not have the file staged.
+        """
+        ...
+
+    def reading(self, file: CachedFile, reader: int, start: int, end: int) -> None:
+        """Hear what *reader* has read of a file that isn't all here."""
+        ...
 
 
 class CachedHandle(OpenFile):
@@ -23,15 +44,16 @@ class CachedHandle(OpenFile):
         self,
         file: CachedFile,
         flags: int,
-        complete: Callable[[CachedFile], None],
+        source: Source,
         reserve: Callable[[CachedFile, int], None],
         changing: Callable[[CachedFile], None],
         closed: Callable[[CachedFile], None],
         released: Callable[[CachedFile, bool], None],
         synced: Callable[[CachedFile], None],
         grown: Callable[[CachedFile], bool],
+        habit: Habit = Habit.READS,
     ) -> None:
-        """*complete* fetches what is missing, *reserve* refuses sizes that can't be kept.
+        """*source* fetches what is missing, *reserve* refuses sizes that can't be kept.
 
         *changing* is told before the first change, *closed* at each close after changes. *grown*
         takes what was appended on the cluster, as far as that is known, and tells whether it did.
@@ -40,34 +62,45 @@ class CachedHandle(OpenFile):
         self._readable = flags & os.O_ACCMODE != os.O_WRONLY
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
         self._append = bool(flags & os.O_APPEND)
-        self._complete = complete
+        self._source = source
         self._reserve = reserve
         self._begin_change = changing
         self._closed = closed
         self._released = released
         self._synced = synced
         self._grown = grown
+        self._habit = habit
+        # Through the kernel's pages a small look would come as a large read.
+        self.direct_io = habit is not Habit.READS and not self._writable and not file.complete
         self._changing = False  # changed since the last close of a descriptor
         file.opened(self._writable)
 
     def read(self, size: int, offset: int) -> bytes:
-        """Return bytes of the local copy, fetched first where it isn't complete."""
+        """Return bytes of the local copy, fetched first where they aren't here."""
         if not self._readable:
             raise os_error(errno.EBADF)
-        if not self._file.complete:
-            self._complete(self._file)
-        data = self._file.read(size, offset)
+        data = self._read(size, offset)
         if len(data) < size and not self._writable:
             self._file.followed_at = boottime()
             if self._grown(self._file):
-                data = self._file.read(size, offset)
+                data = self._read(size, offset)
+        return data
+
+    def _read(self, size: int, offset: int) -> bytes:
+        file = self._file
+        if self._writable and not file.complete:
+            self._source.complete(file)
+        while (data := file.read(size, offset, id(self))) is None:
+            self._source.need(file, offset, size, self._habit)
+        if not file.complete and data:
+            self._source.reading(file, id(self), offset, offset + len(data))
         return data
 
     def write(self, data: bytes, offset: int) -> int:
         """Write into the local copy. With O_APPEND the end is where the file ends now."""
         self._may_write()
         if not self._file.complete:
-            self._complete(self._file)
+            self._source.complete(self._file)
         end = (self._file.attr.size if self._append else offset) + len(data)
         self._reserve(self._file, end)
         self._change()
@@ -77,7 +110,7 @@ class CachedHandle(OpenFile):
         """Cut or extend the local copy; to 0 without fetching anything."""
         self._may_write()
         if size and not self._file.complete:
-            self._complete(self._file)
+            self._source.complete(self._file)
         self._reserve(self._file, size)
         self._change()
         self._file.truncate(size)
@@ -95,7 +128,7 @@ class CachedHandle(OpenFile):
 
         The kernel asks here when someone reads at the end: who does may be following a log.
         """
-        if not self._writable and self._file.complete:
+        if not self._writable and (self._file.complete or self._file.partial):
             self._file.followed_at = boottime()
             self._grown(self._file)
         return self._file.attr

@@ -150,13 +150,14 @@ class Landing:
             entry.attempted = target
             item = StoreItem(key, target, b"", mode, mtime_ns=mtime_ns, kind=entry.kind)
             return replace(item, link=entry.text, inherits=entry.inherits), None
-        snapshot = entry.file.begin_store()
+        snapshot = entry.file.begin_store(self._tree.system.limits.upload)
         if snapshot is None:
             return None, None
         earlier = tuple(entry.sent)
         if snapshot.base is None:
             entry.attempted = target
-        entry.sent = (*earlier, Sent(len(snapshot.data), digest_of(snapshot.data)))[-4:]
+        if snapshot.local is None:
+            entry.sent = (*earlier, Sent(len(snapshot.data), digest_of(snapshot.data)))[-4:]
         return (
             StoreItem(
                 key,
@@ -169,6 +170,7 @@ class Landing:
                 written_ns=entry.file.attr.mtime_ns,
                 sent=earlier,
                 torn=entry.torn,
+                local=snapshot.local,
             ),
             snapshot,
         )

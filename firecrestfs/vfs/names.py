@@ -34,6 +34,7 @@ class RemoteNames:
         self._tree = parts.tree
         self._overlay = parts.overlay
         self._stores = parts.stores
+        self._fetching = parts.fetching
         self._system = parts.tree.system.name
         self._mountpoint = mountpoint
 
@@ -329,10 +330,10 @@ class RemoteNames:
         attr = self._view.getattr(path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
         entry = self.entry_at(path, attr)
-        if entry.file is not None and not entry.file.complete:
+        if entry.file is not None and not self._fetching.is_large(entry.file):
             # Who has it open shall be able to read it to the end.
             with suppress(OSError):
-                self._stores.complete(entry.file)
+                self._fetching.complete(entry.file)
         with self._overlay.lock:
             self._release_replaced(entry)
             adopter = self._adopter_of(entry)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from firecrestfs.cache.cached_file import CachedFile
@@ -17,19 +19,22 @@ from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, DirEntry, Kind
-from firecrestfs.transfer import direct
 
 from . import guard
-from .base import Filesystem, OpenFile
+from .base import OpenFile
 from .entry import Entry
+from .facts import Facts
 from .handles import CachedHandle
 from .names import RemoteNames
 from .recovery import Recovery
 from .view import RemoteParts, RemoteView
 from .waiting import Waiting
 
+#: What was given up on v1 lands with the next round of its staging area: so long it is waited for.
+_GHOSTS_S = 90.0
 
-class RemoteFilesystem(Filesystem):
+
+class RemoteFilesystem(Facts):
     """The files of one system. Thread-safe."""
 
     def __init__(
@@ -44,6 +49,10 @@ class RemoteFilesystem(Filesystem):
         self._overlay = parts.overlay
         self._content = parts.content
         self.stores = parts.stores
+        self._fetching = parts.fetching
+        self._fetching.copy_at = self._current_copy
+        self.board = parts.board
+        self.onsite = parts.onsite
         self.waiting = Waiting(parts.overlay, parts.content, parts.stores)
         self.system = parts.tree.system
 
@@ -85,6 +94,15 @@ class RemoteFilesystem(Filesystem):
         """Remove archives of ours that could not be removed before."""
         moving = any(each.moving is not None for each in self._overlay.all())
         self._parts.bundler.sweep(links=not moving)
+        self.stores.forget_strays()
+        self._parts.engine.large.sweep(_GHOSTS_S)
+        self._parts.leftovers.sweep()
+
+    def sweep_later(self) -> None:
+        """Remove, on another thread, what staged transfers of an earlier process have left."""
+        if self._parts.leftovers.any or self._parts.engine.large.unfinished():
+            work = (self.stores.forget_strays, self._parts.leftovers.sweep)
+            threading.Thread(target=_quietly, args=work, name="sweep", daemon=True).start()
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -106,7 +124,7 @@ class RemoteFilesystem(Filesystem):
     def _open_file(self, path: str, flags: int) -> OpenFile:
         file = self._current_copy(path)
         # Same bytes as at the last open: the kernel may keep its pages.
-        warm = file.complete
+        warm = file.complete or file.partial
         handle = self._handle(file, flags)
         try:
             if flags & os.O_TRUNC:
@@ -123,7 +141,7 @@ class RemoteFilesystem(Filesystem):
     def _fetch_ahead(self, file: CachedFile) -> None:
         """Fetch at open what will be read; what is too large is told by the first read."""
         if file.attr.size <= self.system.limits.download:
-            self.stores.complete(file)
+            self._fetching.complete(file)
 
     def create(self, path: str, flags: int, mode: int) -> OpenFile:
         """Make a file that exists here until it is stored, after its close."""
@@ -162,18 +180,30 @@ class RemoteFilesystem(Filesystem):
         handle = CachedHandle(
             file,
             flags,
-            self.stores.complete,
+            self._fetching,
             self._reserve,
             self.stores.changing,
             self.stores.closed,
             self._released,
             self.stores.synced,
             self._grown,
+            self._fetching.habit(file),
         )
         entry = self._overlay.of_file(file)
         if entry is not None and flags & os.O_ACCMODE != os.O_RDONLY:
             self.stores.cancel(entry)
         return handle
+
+    def fetch(self, path: str) -> None:
+        """Return when all of *path* is here. Waits for staging, interruptibly."""
+        file = self._current_copy(path)
+        file.opened(writing=False)
+        pinned, file.pinned = file.pinned, True
+        try:
+            self._fetching.complete(file)
+        finally:
+            file.pinned = pinned
+            file.released(writing=False)
 
     def _grown(self, file: CachedFile) -> bool:
         """Take what was appended to *file* on the cluster, if we have heard of it."""
@@ -183,7 +213,7 @@ class RemoteFilesystem(Filesystem):
             return False
         if entry.content_differs or file.writers:
             return False
-        return self.stores.fetch_growth(file, now)
+        return self._fetching.fetch_growth(file, now)
 
     def _current_copy(self, path: str) -> CachedFile:
         """Return the local copy of what is at *path* now, made new where there is none."""
@@ -200,15 +230,13 @@ class RemoteFilesystem(Filesystem):
 
     def _update(self, entry: Entry, file: CachedFile, attr: Attr) -> None:
         """Bring the copy *file* of *entry* to the version *attr*."""
-        if not self.stores.fetch_growth(file, attr):
+        if not self._fetching.fetch_growth(file, attr):
             self.stores.renew(entry, attr)
 
     def _reserve(self, file: CachedFile, size: int) -> None:
-        limit = self.system.limits.upload
-        if size > limit:
+        if size > self.system.limits.upload:
             entry = self._overlay.of_file(file)
-            path = entry.path if entry is not None else None
-            raise os_error(errno.EFBIG, path, direct.over_limit(size, limit, "store"))
+            self._parts.engine.refuse_size(entry.path if entry is not None else "", size)
         if size > file.attr.size:
             self._content.make_room(size - file.attr.size, file)
 
@@ -325,47 +353,11 @@ class RemoteFilesystem(Filesystem):
         """Take up what an earlier process left, as the journal has it."""
         Recovery(self._parts, self._view).take_up(found)
 
-    # -- extended attributes -------------------------------------------------------------------
 
-    def getxattr(self, path: str, name: str) -> bytes:
-        """Answer `user.firecrest.*` by name."""
-        attr = self._view.getattr(path)
-        field = name.removeprefix("user.firecrest.")
-        value = self._fact(path, attr, field) if field != name else None
-        if value is None:
-            raise os_error(errno.ENODATA, path)
-        return value.encode("utf-8", "surrogateescape")
-
-    def _fact(self, path: str, attr: Attr, field: str) -> str | None:
-        entry = self._overlay.entry(path)
-        user = self._identity.user
-        match field:
-            case "state":
-                return self._state(entry)
-            case "error":
-                failure = self.stores.failure(entry) if entry is not None else None
-                return None if failure is None else str(failure.strerror)
-            case "owner":
-                return _name_of(attr.owner, {user.uid: user.name})
-            case "group":
-                return _name_of(attr.group, user.groups)
-            case "path":
-                return path
-            case "target":
-                return attr.target
-        return None
-
-    def _state(self, entry: Entry | None) -> str:
-        if entry is None or not self._overlay.differs(entry):
-            complete = entry is not None and entry.file is not None and entry.file.complete
-            return "cached" if complete else "remote"
-        if self.stores.failure(entry) is not None:
-            return "failed"
-        return "storing" if entry.busy else "dirty"
-
-
-def _name_of(text: str, names: Mapping[int, str]) -> str:
-    return names.get(int(text), text) if text.isdigit() else text
+def _quietly(*work: Callable[[], None]) -> None:
+    for each in work:
+        with suppress(OSError):
+            each()
 
 
 def _wanted_access(flags: int) -> int:

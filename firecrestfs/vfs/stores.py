@@ -36,7 +36,7 @@ _IDLE_S = 60.0
 
 
 class Stores:
-    """Fetches copies and tells the cluster of changes. Thread-safe."""
+    """Tells the cluster of changes. Thread-safe."""
 
     def __init__(
         self,
@@ -78,9 +78,10 @@ class Stores:
             delay_s,
             on_parked=self._parked,
             blocker=self._blocker_of,
+            heavy=self._is_heavy,
         )
 
-    # -- fetching ------------------------------------------------------------------------------
+    # -- before something is read ---------------------------------------------------------------
 
     def give_modes(self, path: str) -> None:
         """Set on the cluster the modes that were changed here at and above *path*.
@@ -90,55 +91,6 @@ class Stores:
         for entry in reversed(self._overlay.ungiven_modes(path)):
             with suppress(OSError):
                 self.store_now(entry)
-
-    def complete(self, file: CachedFile) -> None:
-        """Fetch the content of *file*. Raises EFBIG over the direct limit."""
-        if not file.complete:
-            entry = self._overlay.of_file(file)
-            if entry is not None and entry.path:
-                self.give_modes(entry.path)
-            self._flights.run(lambda: self._fetch(file), ("get", file.ident), carries=True)
-
-    def _fetch(self, file: CachedFile) -> None:
-        entry = self._overlay.of_file(file)
-        attr = file.base
-        if file.complete or attr is None:
-            return
-        if entry is None or not entry.origin:
-            raise os_error(
-                errno.ESTALE, None, "it changed or was removed on the cluster: open it again"
-            )
-        self._content.make_room(attr.size)
-        data = self._engine.fetch(entry.origin, attr)
-        if len(data) != attr.size:
-            attr = self._version_of(entry.origin, data)
-        file.fill(data, attr)
-        self._content.used(file)
-
-    def fetch_growth(self, file: CachedFile, attr: Attr) -> bool:
-        """Take what was appended to *file* on the cluster; return whether that is all that changed.
-
-        *attr* is what the cluster has now.
-        """
-        entry = self._overlay.of_file(file)
-        if entry is None or not file.complete or attr.size < file.attr.size:
-            return False
-
-        def fetch() -> bool:
-            data = self._engine.fetch(entry.origin, attr)
-            version = attr if len(data) == attr.size else self._version_of(entry.origin, data)
-            return file.grow(data, version)
-
-        return self._flights.run(fetch, ("grow", file.ident), carries=True)
-
-    def _version_of(self, origin: str, data: bytes) -> Attr:
-        """Return the attributes of the version that *data* is: the known ones were outdated."""
-        self._tree.forget(origin)
-        attr = self._tree.fetch_attr(origin)
-        # A file that goes on growing is read as far as it was.
-        if attr.size < len(data):
-            raise os_error(errno.EAGAIN, origin, "it is being rewritten on the cluster; try again")
-        return replace(attr, size=len(data))
 
     # -- the journal ---------------------------------------------------------------------------
 
@@ -245,6 +197,9 @@ class Stores:
     def changed(self, *entries: Entry) -> None:
         """Tell the cluster of *entries* after the settle delay; what is written waits."""
         for entry in entries:
+            if entry.busy and not entry.path:
+                # It was unlinked while it is sent.
+                self._engine.large.supersede(entry.ident)
             if self._may_go(entry):
                 self._queue.add(entry.ident)
             elif not self._overlay.differs(entry):
@@ -334,6 +289,12 @@ class Stores:
                 text = f"{reason.strerror} (waiting for room there already: {other})"
                 raise os_error(reason.errno, path, text)
 
+    def forget_strays(self) -> None:
+        """End the transfers of copies that nobody stores any more. Raises the first failure."""
+        for ident in self._engine.large.unfinished():
+            if self._overlay.by_ident(ident) is None:
+                self._engine.large.forget(ident)
+
     def stop(self) -> None:
         """Begin nothing more."""
         self._queue.stop()
@@ -355,7 +316,16 @@ class Stores:
             return "move", ident
         if changes[0] is Change.SET:
             return "set", split(entry.path)[0]
+        if self._is_heavy(ident):
+            return "large", ident
         return "put", split(self._overlay.topmost_new(entry).path)[0]
+
+    def _is_heavy(self, ident: str) -> bool:
+        """Tell whether the bytes of *ident* take more than a request."""
+        entry = self._overlay.by_ident(ident)
+        if entry is None or entry.file is None or not (entry.path and entry.content_differs):
+            return False
+        return entry.file.attr.size > self._tree.system.limits.upload
 
     def _blocker_of(self, ident: str) -> str | None:
         entry = self._overlay.by_ident(ident)

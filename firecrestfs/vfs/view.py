@@ -17,15 +17,19 @@ from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind, Source, same_version
 from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.engine import TransferEngine
+from firecrestfs.transfer.leftovers import Leftovers
 from firecrestfs.transfer.moving import Mover
+from firecrestfs.transfer.progress import Board
 
 from . import guard, links
 from .entry import Entry
+from .fetching import Fetching
 from .flights import Flights
 from .identity import Identity
 from .litter import Litter
 from .moments import Moments
 from .namespace import JOBS_NAME
+from .onsite import OnSite
 from .overlay import Overlay
 from .stores import Stores
 from .tree import RemoteTree
@@ -49,6 +53,10 @@ class RemoteParts:
     bundler: Bundler
     mover: Mover
     stores: Stores
+    fetching: Fetching
+    board: Board
+    leftovers: Leftovers
+    onsite: OnSite
     flights: Flights
     journal: Journal
 
@@ -251,7 +259,8 @@ class RemoteView:
             return shown if shown.nlink == attr.nlink else replace(shown, nlink=attr.nlink)
         if file.writers:
             return file.attr
-        if file.opens and file.complete and attr.size > file.attr.size:
+        known = file.complete or file.partial
+        if file.opens and known and attr.size > file.attr.size:
             # It may have grown only: those who have it open find out when they read on.
             return attr
         if self._overlay.differs(entry):

@@ -7,16 +7,25 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from firecrestfs.api import ClientCredentialsAuth, Firecrest, TypedClient
+from firecrestfs.cache.database import Database
+from firecrestfs.cache.transfers import Transfers
 from firecrestfs.emulator import Emulator
 from firecrestfs.mount import Mount, build
+from firecrestfs.transfer.aliases import Aliases
 from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.engine import TransferEngine
+from firecrestfs.transfer.large_stores import LargeStores
+from firecrestfs.transfer.leftovers import Leftovers
+from firecrestfs.transfer.placing import Placing
+from firecrestfs.transfer.progress import Board
+from firecrestfs.transfer.remote_job import RemoteJobs
 
 from .bench import Bench
 from .tools import Remote
@@ -75,12 +84,29 @@ def bundler(client: TypedClient) -> Bundler:
 
 
 @pytest.fixture
-def engine(client: TypedClient, bundler: Bundler, emulator: Emulator) -> TransferEngine:
+def engine(
+    client: TypedClient, bundler: Bundler, emulator: Emulator, tmp_path: Path
+) -> TransferEngine:
     user = client.userinfo("cluster")
     emulator.requests.clear()
-    return TransferEngine(
-        client, client.system("cluster"), user, bundler, client.features("cluster")
+    system, features = client.system("cluster"), client.features("cluster")
+    transfers = Transfers(Database(tmp_path / "transfers.sqlite"))
+    leftovers = Leftovers(client, "cluster", transfers)
+    stopped = threading.Event()
+    jobs = RemoteJobs(client, system, user, leftovers, [], stopped)
+    large = LargeStores(
+        client,
+        system,
+        user,
+        features,
+        Aliases(client, "cluster", leftovers, []),
+        Placing(client, "cluster", user, features, bundler, jobs),
+        transfers,
+        leftovers,
+        Board(),
+        stopped,
     )
+    return TransferEngine(client, system, user, bundler, features, large)
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ def test_a_fetched_copy_is_clean_and_reads(places: tuple[Path, Path]) -> None:
     assert (file.state, file.complete, where(places)) == (State.CLEAN, True, "clean")
     assert file.read(100, 1) == b"ello"
     assert file.read(100, 5) == b""
-    assert file.begin_store() is None
+    assert file.begin_store(1 << 30) is None
 
 
 def test_the_first_write_moves_the_bytes_where_they_survive(places: tuple[Path, Path]) -> None:
@@ -38,7 +38,7 @@ def test_a_stored_copy_moves_back_at_its_last_close(places: tuple[Path, Path]) -
     file = remote_file(places, b"hello")
     file.opened(True)
     file.write(b"J", 0)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     assert snapshot.data == b"Jello"
     assert file.state is State.STORING
@@ -55,7 +55,7 @@ def test_a_copy_that_is_closed_when_its_store_lands_moves_back_then(
 ) -> None:
     file = new_file(places, b"new")
     file.released(True)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     assert where(places) == "dirty"
     file.stored(snapshot, make_attr(3))
@@ -123,7 +123,7 @@ def test_truncate_cuts_and_extends(places: tuple[Path, Path], size: int) -> None
     file.truncate(size)
     assert file.attr.size == size
     assert file.read(100, 0) == b"hello\0\0\0\0"[:size]
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     assert len(snapshot.data) == size
 
@@ -148,7 +148,7 @@ def test_a_write_that_fails_leaves_the_size_true(
         with pytest.raises(OSError, match="full"):
             file.write(b"x", 100)
     assert file.attr.size == 5
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     assert snapshot.data == b"hello"
 
@@ -157,7 +157,7 @@ def test_a_copy_that_lost_bytes_is_not_stored(places: tuple[Path, Path]) -> None
     file = new_file(places, b"hello")
     os.truncate(places[1] / "f", 2)
     with pytest.raises(OSError, match="lost bytes") as info:
-        file.begin_store()
+        file.begin_store(1 << 30)
     assert info.value.errno == errno.EIO
     assert file.state is State.DIRTY
 
@@ -167,12 +167,12 @@ def test_a_copy_that_lost_bytes_is_not_stored(places: tuple[Path, Path]) -> None
 
 def test_a_write_during_a_store_leaves_the_file_dirty(places: tuple[Path, Path]) -> None:
     file = new_file(places, b"one")
-    first = file.begin_store()
+    first = file.begin_store(1 << 30)
     assert first is not None
     file.write(b"two", 0)
     assert not file.stored(first, make_attr(3))
     assert file.state is State.DIRTY
-    second = file.begin_store()
+    second = file.begin_store(1 << 30)
     assert second is not None
     assert second.data == b"two"
     assert second.base == make_attr(3)
@@ -182,7 +182,7 @@ def test_a_write_during_a_store_leaves_the_file_dirty(places: tuple[Path, Path])
 
 def test_what_a_store_carries_does_not_change_under_it(places: tuple[Path, Path]) -> None:
     file = new_file(places, b"one")
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     file.write(b"two", 0)
     assert snapshot.data == b"one"
@@ -191,24 +191,24 @@ def test_what_a_store_carries_does_not_change_under_it(places: tuple[Path, Path]
 @pytest.mark.parametrize("what", ["mode", "times"])
 def test_attributes_set_during_a_store_are_stored_too(places: tuple[Path, Path], what: str) -> None:
     file = new_file(places, b"one")
-    first = file.begin_store()
+    first = file.begin_store(1 << 30)
     assert first is not None
     if what == "mode":
         file.set_mode(0o600)
     else:
         file.set_times(None, 7 * SECOND)
     assert not file.stored(first, make_attr(3))
-    second = file.begin_store()
+    second = file.begin_store(1 << 30)
     assert second is not None
     assert (second.mode, second.mtime_ns)[what == "times"] == (0o600, 7 * SECOND)[what == "times"]
 
 
 def test_a_failed_store_leaves_the_file_dirty(places: tuple[Path, Path]) -> None:
     file = new_file(places, b"one")
-    file.begin_store()
+    file.begin_store(1 << 30)
     file.store_failed()
     assert file.state is State.DIRTY
-    assert file.begin_store() is not None
+    assert file.begin_store(1 << 30) is not None
 
 
 def test_after_a_store_own_times_stay_and_the_remote_mode_shows(
@@ -216,7 +216,7 @@ def test_after_a_store_own_times_stay_and_the_remote_mode_shows(
 ) -> None:
     file = new_file(places, b"one", mode=0o664)
     mtime_ns = file.attr.mtime_ns
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     assert snapshot.mode == 0o664
     file.stored(snapshot, make_attr(3, mode=0o640, mtime_ns=9 * SECOND))
@@ -230,7 +230,7 @@ def test_a_write_after_utimens_wins(places: tuple[Path, Path]) -> None:
     assert (file.attr.atime_ns, file.attr.mtime_ns) == (5 * SECOND, 7 * SECOND)
     file.write(b"x", 0)
     assert file.attr.mtime_ns > 7 * SECOND
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     assert snapshot.mtime_ns is None
 
@@ -239,6 +239,6 @@ def test_a_renamed_new_file_goes_over_another_base(places: tuple[Path, Path]) ->
     file = new_file(places, b"one", mode=0o600)
     base = make_attr(99, mode=0o644)
     file.rebase(base, inode=42)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     assert (snapshot.base, snapshot.mode, file.attr.inode) == (base, 0o600, 42)

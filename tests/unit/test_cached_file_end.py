@@ -77,7 +77,7 @@ def test_a_discarded_dirty_file_leaves_nothing(places: tuple[Path, Path]) -> Non
     file = new_file(places, b"hello")
     file.discard()
     assert file.read(9, 0) == b"hello"
-    assert file.begin_store() is None
+    assert file.begin_store(1 << 30) is None
     file.released(True)
     assert where(places) == ""
 
@@ -87,7 +87,7 @@ def test_a_store_that_lands_after_the_discard_brings_nothing_back(
 ) -> None:
     file = new_file(places, b"hello")
     file.released(True)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     file.discard()
     file.stored(snapshot, make_attr(5))
@@ -120,7 +120,7 @@ def test_a_disk_that_fills_up_in_the_move_keeps_the_bytes(
     dirty.mkdir()
     file = new_file((clean, dirty), b"hello")
     file.released(True)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
 
     def refuse(source: Path, target: Path) -> None:

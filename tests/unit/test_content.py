@@ -83,7 +83,7 @@ def test_open_and_dirty_copies_are_never_evicted(places: tuple[Path, Path]) -> N
     files[2].opened(True)
     files[2].write(b"x", 0)
     files[2].released(True)
-    files[2].begin_store()
+    files[2].begin_store(1 << 30)
     cache.make_room(7 * KIB)
     assert evicted(files) == list(range(3, 10))
 
@@ -254,7 +254,7 @@ def test_room_comes_back_when_a_change_has_landed(places: tuple[Path, Path]) -> 
     cache = make_cache(places)
     file = dirty(cache, 9 * KIB)
     assert refused(cache, 5 * KIB)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     file.stored(snapshot, make_attr(9 * KIB))
     cache.make_room(5 * KIB)

@@ -139,7 +139,9 @@ def public_operations() -> set[str]:
     return {
         name
         for name, member in vars(FuseOperations).items()
-        if inspect.isfunction(member) and not name.startswith("_") and name != "refused"
+        if inspect.isfunction(member)
+        and not name.startswith("_")
+        and name not in ("refused", "init_with_config")
     }
 
 

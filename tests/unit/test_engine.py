@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -194,13 +195,14 @@ def test_a_private_file_that_was_removed_meanwhile_comes_back_private(
     assert mode_of(there) == 0o600
 
 
-def test_a_file_over_the_limit_stays_here(
+def test_a_file_over_the_limit_stays_here_where_nothing_can_carry_it(
     engine: TransferEngine, client: TypedClient, there: Remote, emulator: Emulator
 ) -> None:
-    limit = client.system("cluster").limits.upload
-    with pytest.raises(OSError, match=f"{limit:,}") as info:
-        store(engine, there / "f", bytes(limit + 1))
-    assert info.value.errno == errno.EFBIG
+    system = client.system("cluster")
+    engine._large.system = replace(system, transfer_method="streamer")
+    with pytest.raises(OSError, match="by streamer only") as info:
+        store(engine, there / "f", bytes(system.limits.upload + 1))
+    assert info.value.errno == errno.EOPNOTSUPP
     assert not is_transient(info.value)
     assert counts(emulator) == {}
 

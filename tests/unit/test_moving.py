@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,8 @@ class Moves:
         user, features = client.userinfo("cluster"), client.features("cluster")
         self.bundler = Bundler(client, "cluster")
         system = client.system("cluster")
-        engine = TransferEngine(client, system, user, self.bundler, features)
+        large: Any = None  # nothing large is stored here
+        engine = TransferEngine(client, system, user, self.bundler, features, large)
         self.mover = Mover(client, "cluster", self.bundler, engine, features)
         self.client, self.there = client, there
         self.begun: list[Attr] = []

@@ -112,7 +112,7 @@ def test_a_mode_alone_is_set_and_with_bytes_is_part_of_their_store(
 def test_a_new_file_differs_until_it_has_landed(overlay: Overlay, tree: Tree) -> None:
     entry = tree.file("/f", "")
     assert entry.file is not None
-    snapshot = entry.file.begin_store()
+    snapshot = entry.file.begin_store(1 << 30)
     assert snapshot is not None
     assert overlay.differs(entry)
     overlay.settle(entry, "/f")

@@ -52,7 +52,7 @@ def test_nothing_is_kept_of_what_was_not_promised_or_has_landed(
     file = remote_file(places, b"x") if what == "clean" else new_file(places, b"x")
     if what == "stored":
         file.closed()
-        snapshot = file.begin_store()
+        snapshot = file.begin_store(1 << 30)
         assert snapshot is not None
         assert file.stored(snapshot, make_attr(1))
     file.begin_change()
@@ -79,13 +79,13 @@ def test_a_store_of_the_closed_version_keeps_it_until_a_newer_is_whole(
 ) -> None:
     """It was being sent when somebody wrote on: that its bytes landed says nothing of these."""
     file = closed_file(places)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     file.begin_change()
     file.write(b"B", 0)
     assert not file.stored(snapshot, make_attr(8))
     assert file.state is State.DIRTY
-    later = file.begin_store()
+    later = file.begin_store(1 << 30)
     assert later is not None
     assert later.data == b"Bromised"
     assert later.base == make_attr(8)
@@ -96,7 +96,7 @@ def test_a_store_of_the_closed_version_keeps_it_until_a_newer_is_whole(
 def test_a_change_while_it_is_stored_is_stored_again(places: tuple[Path, Path]) -> None:
     """Even one that has only begun: nobody may take the copy for what the cluster has."""
     file = closed_file(places)
-    snapshot = file.begin_store()
+    snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     file.begin_change()
     assert not file.stored(snapshot, make_attr(8))
@@ -105,7 +105,7 @@ def test_a_change_while_it_is_stored_is_stored_again(places: tuple[Path, Path]) 
 
 def test_a_failed_store_leaves_the_promise(places: tuple[Path, Path]) -> None:
     file = closed_file(places)
-    assert file.begin_store() is not None
+    assert file.begin_store(1 << 30) is not None
     file.begin_change()
     file.write(b"B", 0)
     file.store_failed()

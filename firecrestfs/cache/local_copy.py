@@ -1,0 +1,170 @@
+"""The bytes of one local copy: where they lie, which of them are here, and how they move.
+
+Clean bytes lie in the cache directory, dirty ones in the state directory. A copy is *complete*, or
+it holds some ranges of a remote file (a sparse file), or nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from firecrestfs.model import LocalFile
+
+from .ranges import Ranges
+
+log = logging.getLogger(__name__)
+
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+_BLOCK = 4096
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LocalCopy:
+    """A file in one of two directories. Not thread-safe: its owner's lock guards it."""
+
+    def __init__(self, clean_dir: Path, dirty_dir: Path, ident: str) -> None:
+        self.ident = ident
+        self._clean_path = clean_dir / ident
+        self._dirty_path = dirty_dir / ident
+        self.complete = False
+        self.present = Ranges()  # what is here of a copy that isn't complete
+        self.in_dirty_dir = False
+        self._fd = -1
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes lie now."""
+        return self._dirty_path if self.in_dirty_dir else self._clean_path
+
+    @property
+    def dirty_path(self) -> Path:
+        """Where the bytes lie, or would, once they are changed."""
+        return self._dirty_path
+
+    def open(self, extra: int = 0) -> int:
+        """Return a descriptor for reading and writing; *extra*: more flags for open(2)."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | extra, 0o600)
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a descriptor, with which bytes outlive their name."""
+        return self._fd >= 0
+
+    # -- bytes ---------------------------------------------------------------------------------
+
+    def replace(self, data: bytes) -> None:
+        """Hold *data*, all of it, in the cache directory."""
+        self.close()
+        temporary = self._clean_path.with_name(self.ident + ".tmp")
+        temporary.write_bytes(data)
+        os.replace(temporary, self._clean_path)
+        self.complete = True
+
+    def has(self, start: int, end: int) -> bool:
+        """Tell whether the bytes from *start* up to *end* are here."""
+        return self.complete or self.present.has(start, end)
+
+    def put(self, offset: int, data: bytes, size: int) -> None:
+        """Hold *data* at *offset* of a copy that will have *size* bytes. ENOSPC."""
+        fd = self.open(os.O_CREAT)
+        done = 0
+        # Nothing that is here already is written again: a mapping may look at it.
+        for start, end in self.present.missing(offset, offset + len(data)):
+            done = start
+            while done < end:
+                done += os.pwrite(fd, data[done - offset : end - offset], done)
+        self.present.add(offset, offset + len(data))
+        if self.present.has(0, size):
+            os.ftruncate(fd, size)
+            self.complete = True
+
+    def grow(self) -> None:
+        """Hold, of a copy that becomes longer, what it held."""
+        if self.complete:
+            self.present.clear()
+            self.present.add(0, os.fstat(self.open()).st_size)
+            self.complete = False
+
+    def drop(self, start: int, end: int, size: int) -> int:
+        """Give the blocks of a range back to the disk; return how many bytes that were."""
+        start, end = -(-start // _BLOCK) * _BLOCK, end // _BLOCK * _BLOCK
+        if start >= end or not _punch(self.open(), start, end - start):
+            return 0
+        if self.complete:
+            self.complete = False
+            self.present.add(0, size)
+        before = self.present.total
+        self.present.remove(start, end)
+        return before - self.present.total
+
+    def remove(self) -> None:
+        """Remove the bytes from the disk; an open descriptor keeps them readable."""
+        for path in (self._clean_path, self._dirty_path):
+            path.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self.close()
+        self.remove()
+        self.complete = self.in_dirty_dir = False
+        self.present.clear()
+
+    def sync(self) -> None:
+        """Make the bytes survive a power loss."""
+        os.fsync(self.open())
+
+    def as_local_file(self) -> LocalFile:
+        """Return the bytes as they are now, to be read later."""
+        found = os.stat(self.path)
+        return LocalFile(self.ident, str(self.path), found.st_size, found.st_mtime_ns)
+
+    # -- moving --------------------------------------------------------------------------------
+
+    def move_to_dirty(self) -> None:
+        """Let the bytes lie where they survive."""
+        if not self.in_dirty_dir:
+            if self.complete:
+                self._move(self._clean_path, self._dirty_path)
+            self.in_dirty_dir = True
+
+    def move_to_clean(self) -> None:
+        """Let the bytes lie where they may go; where that fails they stay."""
+        try:
+            self._move(self._dirty_path, self._clean_path)
+        except OSError as exc:
+            # What has landed may as well stay where it is.
+            log.info("%s stays in the state directory: %s", self.ident, exc)
+        else:
+            self.in_dirty_dir = False
+
+    def _move(self, source: Path, target: Path) -> None:
+        try:
+            os.rename(source, target)
+        except OSError as exc:
+            if exc.errno != errno.EXDEV:
+                raise
+            self.close()
+            shutil.copyfile(source, target)
+            with suppress(FileNotFoundError):
+                source.unlink()
+
+
+def _punch(fd: int, start: int, size: int) -> bool:
+    """Make a hole in a file; return whether its file system can."""
+    mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+    done = _libc.fallocate(fd, mode, ctypes.c_long(start), ctypes.c_long(size))
+    return int(done) == 0

@@ -1,0 +1,171 @@
+"""What staged transfers must remember beyond the process: uploads under way, and leftovers.
+
+The links of an upload are secrets until they expire: the database is readable by its owner alone,
+and a row goes as soon as its upload is over.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .database import Database
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS uploads (
+    ident TEXT PRIMARY KEY,     -- the local copy that is sent
+    system TEXT NOT NULL,
+    path TEXT NOT NULL,         -- where the cluster shall have it in the end, JSON
+    temporary TEXT NOT NULL,    -- where it lands first, JSON
+    size INTEGER NOT NULL,      -- of the local copy as it is sent
+    mtime_ns TEXT NOT NULL,
+    ticket TEXT NOT NULL,       -- what the server announced, JSON
+    parts TEXT NOT NULL,        -- the marks of the parts that were sent, by number, JSON
+    complete INTEGER NOT NULL,  -- 1: they have been put together
+    landed INTEGER NOT NULL     -- the inode of what has landed and been proven; 0: not yet
+);
+CREATE TABLE IF NOT EXISTS staged_leftovers (
+    system TEXT NOT NULL,
+    path TEXT NOT NULL,         -- of a file or link of ours that may be on the cluster, JSON
+    PRIMARY KEY (system, path)
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """One upload under way. `size` and `mtime_ns` tell which bytes it sends.
+
+    `complete`: all parts have been sent and put together. `landed` is the inode of `temporary` once
+    that is proven to hold everything, 0 before.
+    """
+
+    ident: str
+    system: str
+    path: str
+    temporary: str
+    size: int
+    mtime_ns: int
+    ticket: Mapping[str, Any]
+    parts: Mapping[int, str]
+    complete: bool = False
+    landed: int = 0
+
+
+class Transfers:
+    """The tables of staged transfers of one state directory. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.stopped = threading.Event()  # set when the process begins nothing more
+        database.make_tables(_SCHEMA)
+
+    # -- uploads -------------------------------------------------------------------------------
+
+    def begin(self, record: UploadRecord) -> None:
+        """Write down an upload in place of an earlier one of the same copy."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.ident,
+                record.system,
+                json.dumps(record.path),
+                json.dumps(record.temporary),
+                record.size,
+                str(record.mtime_ns),
+                json.dumps(record.ticket),
+                json.dumps(record.parts),
+                int(record.complete),
+                record.landed,
+            ),
+        )
+
+    def sent(self, ident: str, number: int, mark: str) -> None:
+        """Write down that part *number* has been sent, and what the store calls it."""
+        self._database.execute(
+            "UPDATE uploads SET parts = json_set(parts, '$.' || ?, ?) WHERE ident = ?",
+            (json.dumps(str(number)), mark, ident),
+        )
+
+    def completed(self, ident: str) -> None:
+        """Write down that all parts have been put together."""
+        self._database.execute("UPDATE uploads SET complete = 1 WHERE ident = ?", (ident,))
+
+    def landed(self, ident: str, inode: int) -> None:
+        """Write down which inode on the cluster holds everything that was sent."""
+        self._database.execute("UPDATE uploads SET landed = ? WHERE ident = ?", (inode, ident))
+
+    def upload(self, ident: str) -> UploadRecord | None:
+        """Return the upload of the copy *ident*."""
+        rows = self._database.execute("SELECT * FROM uploads WHERE ident = ?", (ident,))
+        return _record(*rows[0]) if rows else None
+
+    def uploads(self, system: str) -> list[UploadRecord]:
+        """Return the uploads to *system*."""
+        rows = self._database.execute("SELECT * FROM uploads WHERE system = ?", (system,))
+        return [_record(*row) for row in rows]
+
+    def end(self, ident: str) -> None:
+        """Forget the upload of the copy *ident*: it is over."""
+        self._database.execute("DELETE FROM uploads WHERE ident = ?", (ident,))
+
+    def systems(self) -> set[str]:
+        """Return the systems where something waits to be ended or removed."""
+        rows = self._database.execute(
+            "SELECT system FROM uploads UNION SELECT system FROM staged_leftovers"
+        )
+        return {str(row[0]) for row in rows}
+
+    # -- leftovers -----------------------------------------------------------------------------
+
+    def may_leave(self, system: str, *paths: str) -> None:
+        """Write down that *paths*, ours, may be left on *system*."""
+        for path in paths:
+            self._database.execute(
+                "INSERT OR IGNORE INTO staged_leftovers VALUES (?, ?)", (system, json.dumps(path))
+            )
+
+    def removed(self, system: str, *paths: str) -> None:
+        """Note that *paths* are gone."""
+        for path in paths:
+            self._database.execute(
+                "DELETE FROM staged_leftovers WHERE system = ? AND path = ?",
+                (system, json.dumps(path)),
+            )
+
+    def leftovers(self, system: str) -> list[str]:
+        """Return what may be left on *system*."""
+        rows = self._database.execute(
+            "SELECT path FROM staged_leftovers WHERE system = ?", (system,)
+        )
+        return [json.loads(row[0]) for row in rows]
+
+
+def _record(
+    ident: str,
+    system: str,
+    path: str,
+    temporary: str,
+    size: int,
+    mtime_ns: str,
+    ticket: str,
+    parts: str,
+    complete: int,
+    landed: int,
+) -> UploadRecord:
+    marks = {int(number): str(mark) for number, mark in json.loads(parts).items()}
+    return UploadRecord(
+        ident,
+        system,
+        json.loads(path),
+        json.loads(temporary),
+        size,
+        int(mtime_ns),
+        json.loads(ticket),
+        marks,
+        bool(complete),
+        landed,
+    )

@@ -1,0 +1,208 @@
+"""LargeStores: files over the direct limit on their way to the cluster.
+
+    ticket ─ parts, several at a time ─ put together ─ landed (proven by a stat) ─ renamed
+
+What is under way is written down, so that another process goes on where this one ended. The file
+lands under a name of ours and is then renamed over its target, which nobody sees half-written;
+where the target has more names, another owner or an ACL, it is written into instead.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+import uuid
+from dataclasses import replace
+
+from firecrestfs.api.tickets import Standing, Ticket
+from firecrestfs.api.typed import TypedClient
+from firecrestfs.cache.transfers import Transfers, UploadRecord
+from firecrestfs.errors import FirecrestException, os_error
+from firecrestfs.model import Attr, Features, LocalFile, StoreItem, System, UserInfo
+
+from .aliases import Aliases
+from .bundle import OUR_PREFIX
+from .leftovers import Leftovers
+from .placing import Placing
+from .progress import Board, Row
+from .sending import Landing, Sending
+from .staging import refuse_other_ways
+
+log = logging.getLogger(__name__)
+
+#: The most that v1's form takes: one request of S3.
+_FORM_BYTES = 5 << 30
+
+
+class LargeStores:
+    """Stores large files of one system. Thread-safe; `send` waits until a file has landed."""
+
+    def __init__(
+        self,
+        client: TypedClient,
+        system: System,
+        user: UserInfo,
+        features: Features,
+        aliases: Aliases,
+        placing: Placing,
+        transfers: Transfers,
+        leftovers: Leftovers,
+        board: Board,
+        stopped: threading.Event,
+        verify: bool = False,
+    ) -> None:
+        """*verify*: prove what has landed by its checksum, too."""
+        self.client = client
+        self.system = system
+        self.v1 = features.version.startswith("1")
+        self.account = user.accounts[0] if system.needs_account and user.accounts else None
+        self.aliases = aliases
+        self.transfers = transfers
+        self.leftovers = leftovers
+        self.stopped = stopped
+        self.verify = verify
+        self._placing = placing
+        self._board = board
+        self._lock = threading.Lock()  # guards _unwanted
+        self._unwanted: set[str] = set()  # copies whose transfer is to end
+
+    def send(self, item: StoreItem, now: Attr | None) -> None:
+        """Make *item* the content of its path, where *now* is what is there. Raises why it isn't.
+
+        After a passing failure the next try goes on where this one ended. A `ConflictError` tells
+        that the target was changed by somebody else meanwhile, and under which name ours is.
+        """
+        local = item.local
+        assert local is not None
+        self.refuse(item.path, item.size)
+        with self._lock:
+            self._unwanted.discard(local.ident)
+        row = Row(item.path, "up", item.size)
+        with self._board.showing(row):
+            in_place = self.v1 and now is not None and not self._placing.may_replace(now)
+            landing = Sending(self, item, local, row, in_place).run()
+            if landing.temporary != item.path:
+                self._placing.place(item, now, landing)
+        self.transfers.end(local.ident)
+        self.tidy(landing)
+
+    def refuse(self, path: str, size: int) -> None:
+        """Raise where a file of *size* bytes can't be stored at all."""
+        refuse_other_ways(self.system, path, "store")
+        if self.v1 and size > _FORM_BYTES:
+            text = f"{size:,} bytes are more than the {_FORM_BYTES:,} that API v1 can take"
+            raise os_error(errno.EFBIG, path, text)
+
+    def supersede(self, ident: str) -> None:
+        """End the transfer of the copy *ident*, if there is one: its bytes are not wanted."""
+        with self._lock:
+            self._unwanted.add(ident)
+
+    def forget(self, ident: str) -> None:
+        """Remove what a transfer of *ident* that ended before its time has left."""
+        record = self.transfers.upload(ident)
+        if record is not None:
+            self.bury(record)
+
+    def unfinished(self) -> list[str]:
+        """Return the copies of which a transfer has begun and not ended."""
+        records = self.transfers.uploads(self.system.name)
+        return [record.ident for record in records if record.path]
+
+    def is_wanted(self, local: LocalFile) -> bool:
+        """Tell whether the bytes of *local* are still to be sent."""
+        return local.ident not in self._unwanted and not self.stopped.is_set()
+
+    def has_landed(self, item: StoreItem, now: Attr) -> bool:
+        """Tell whether *now* is what we have put there: the answer, or we, died before we knew."""
+        record = None if item.local is None else self.transfers.upload(item.local.ident)
+        if record is None or not record.landed or now.size != item.size:
+            return False
+        return now.ino == record.landed and is_of(record, item)
+
+    def was_written_into(self, item: StoreItem) -> bool:
+        """Tell whether a transfer of ours that ended early wrote into the target itself."""
+        record = None if item.local is None else self.transfers.upload(item.local.ident)
+        return record is not None and record.temporary == item.path
+
+    def bury(self, record: UploadRecord) -> None:
+        """Have the cluster stop, and remove what has landed so far."""
+        ticket = self.client.ticket(record.temporary, record.ticket)
+        in_place = record.temporary == record.path
+        if ticket.undead and not in_place and not record.landed:
+            # It lands all the same: what it leaves then is removed by a sweep.
+            ghost = replace(record, ident=f"{record.ident}.{uuid.uuid4().hex[:8]}", path="")
+            self.transfers.begin(ghost)
+        elif not in_place:
+            self.leftovers.expect(record.temporary)
+        self.transfers.end(record.ident)
+        try:
+            if not in_place:
+                ticket.give_up()
+        except OSError as exc:
+            log.info("the upload to %s could not be ended: %s", record.path, exc)
+        if not in_place and not ticket.undead:
+            self._remove_pieces(record.temporary)
+            self.leftovers.remove(record.temporary)
+            self.tidy(Landing(record.temporary, None, ticket.leftovers))
+
+    def _remove_pieces(self, temporary: str) -> None:
+        """Remove what a job of v2 that ended early leaves beside its target: NAME.1 and so on."""
+        folder, _, name = temporary.rpartition("/")
+        try:
+            entries = self.client.list(self.system.name, folder)
+        except OSError as exc:
+            log.info("pieces in %s may be left: %s", folder, exc)
+            return
+        for entry in entries:
+            if entry.name.startswith(f"{name}."):
+                self.leftovers.expect(f"{folder}/{entry.name}")
+                self.leftovers.remove(f"{folder}/{entry.name}")
+
+    def sweep(self, patience_s: float = 0.0) -> None:
+        """Remove what has landed of transfers that were given up.
+
+        Raises EAGAIN where one is still to land after *patience_s* seconds.
+        """
+        end = time.monotonic() + patience_s
+        for ghost in self._ghosts():
+            ticket = self.client.ticket(ghost.temporary, ghost.ticket)
+            pause = 0.2
+            while not _is_over(ticket):
+                if time.monotonic() > end or self.stopped.wait(pause):
+                    text = "what was given up has yet to land, to be removed then"
+                    raise os_error(errno.EAGAIN, ghost.temporary, text)
+                pause = min(pause * 1.5, 5.0)
+            self.leftovers.remove(ghost.temporary)
+            self.tidy(Landing(ghost.temporary, None, ()))
+            self.transfers.end(ghost.ident)
+
+    def _ghosts(self) -> list[UploadRecord]:
+        return [each for each in self.transfers.uploads(self.system.name) if not each.path]
+
+    def tidy(self, landing: Landing) -> None:
+        """Remove what a transfer has left besides the file."""
+        for path in landing.leftovers:
+            self.leftovers.remove(path)
+        folder = landing.temporary.rpartition("/")[0]
+        if folder.rpartition("/")[2].startswith(OUR_PREFIX):
+            self.leftovers.remove(folder)
+
+
+def _is_over(ticket: Ticket) -> bool:
+    try:
+        return ticket.look().standing is Standing.OVER
+    except FirecrestException as exc:
+        if exc.transient and not exc.ambiguous:
+            raise
+        return True
+
+
+def is_of(record: UploadRecord, item: StoreItem) -> bool:
+    """Tell whether *record* is of a transfer of *item*, as it is now, to where it shall go."""
+    local = item.local
+    if local is None or record.path != item.path:
+        return False
+    return (record.size, record.mtime_ns) == (local.size, local.mtime_ns)

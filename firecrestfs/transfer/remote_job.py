@@ -1,0 +1,124 @@
+"""Our own scripts as batch jobs: for what FirecREST has no request for.
+
+Unlike FirecREST's own jobs they fail where something failed, and every path is quoted.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shlex
+import threading
+import uuid
+from collections.abc import Callable
+
+from firecrestfs.api.faults import JobNotFound
+from firecrestfs.api.typed import TypedClient
+from firecrestfs.errors import os_error
+from firecrestfs.model import Job, System, UserInfo
+
+from .bundle import OUR_PREFIX
+from .leftovers import Leftovers
+
+log = logging.getLogger(__name__)
+
+_FIRST_S, _LONGEST_S = 0.3, 10.0
+#: A new job may be unknown to the scheduler's accounting for so long.
+_UNKNOWN_S = 60.0
+_MOST_WORDS = 400
+#: What tools say, and what it means.
+_MEANING = (
+    ("No such file or directory", errno.ENOENT),
+    ("Permission denied", errno.EACCES),
+    ("Operation not permitted", errno.EPERM),
+    ("No space left on device", errno.ENOSPC),
+    ("Disk quota exceeded", errno.EDQUOT),
+    ("Not a directory", errno.ENOTDIR),
+    ("Is a directory", errno.EISDIR),
+    ("Directory not empty", errno.ENOTEMPTY),
+    ("Read-only file system", errno.EROFS),
+)
+
+
+def quoted(path: str) -> str:
+    """Return *path* as one word of a script."""
+    return shlex.quote(path)
+
+
+class RemoteJobs:
+    """Runs scripts of ours on one system. Thread-safe; `run` waits for the job."""
+
+    def __init__(
+        self,
+        client: TypedClient,
+        system: System,
+        user: UserInfo,
+        leftovers: Leftovers,
+        homes: list[str],
+        stopped: threading.Event,
+    ) -> None:
+        self._client = client
+        self._system = system
+        self._account = user.accounts[0] if system.needs_account and user.accounts else None
+        self._leftovers = leftovers
+        self._homes = homes
+        self._stopped = stopped
+
+    def run(self, what: str, commands: str, check: Callable[[], None] = lambda: None) -> None:
+        """Run *commands* by bash, with `set -e`; return when they are done.
+
+        *what* is a word for the job's name. Raises what their words mean where they failed, and
+        what *check* raises, which is called again and again.
+        """
+        if not self._homes:
+            raise os_error(errno.EIO, None, "no directory of yours for a job is known: set home")
+        folder = self._homes[0]
+        mark = f"{OUR_PREFIX}{what}-{uuid.uuid4().hex[:12]}"
+        words = f"{folder.rstrip('/')}/{mark}.log"
+        self._leftovers.expect(words)
+        directives = "\n".join(self._system.directives)
+        if self._account:
+            directives = directives.replace("{account}", self._account)
+        script = f"#!/bin/bash\n{directives}\nset -e\nexec 2>&1\n{commands}\n"
+        try:
+            job_id = self._client.submit(
+                self._system.name,
+                script=script,
+                working_directory=folder,
+                name=mark,
+                account=self._account,
+                standard_output=words,
+                standard_error="/dev/null",
+            )
+            job = self._await(job_id, check)
+            if job.state != "COMPLETED" or job.exit_code:
+                said = self._read(words) or f"state {job.state}"
+                code = next((each for words, each in _MEANING if words in said), errno.EIO)
+                raise os_error(code, None, f"a job on the cluster failed: {said}")
+        finally:
+            self._leftovers.remove(words)
+
+    def _await(self, job_id: str, check: Callable[[], None]) -> Job:
+        pause, unknown = _FIRST_S, 0.0
+        while True:
+            check()
+            try:
+                job = self._client.job(self._system.name, job_id)
+            except JobNotFound:
+                if unknown > _UNKNOWN_S:
+                    raise
+                unknown += pause
+            else:
+                unknown = 0.0
+                if job.ended:
+                    return job
+            if self._stopped.wait(pause):
+                raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
+            pause = min(pause * 1.5, _LONGEST_S)
+
+    def _read(self, path: str) -> str:
+        try:
+            return self._client.tail(self._system.name, path, lines=3).strip()[:_MOST_WORDS]
+        except OSError as exc:
+            log.info("what the job said can't be read: %s", exc)
+            return ""

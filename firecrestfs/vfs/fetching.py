@@ -1,0 +1,229 @@
+"""Fetching: how the bytes of local copies come from the cluster.
+
+A small file comes whole, by one request; a large one by way of the object store, where it is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from firecrestfs.cache.cached_file import CachedFile, State
+from firecrestfs.cache.content import ContentCache
+from firecrestfs.errors import os_error
+from firecrestfs.model import Attr
+from firecrestfs.transfer.engine import TransferEngine
+from firecrestfs.transfer.large_reads import LargeReads
+from firecrestfs.transfer.text_reads import TextReads
+
+from .ahead import Ahead
+from .entry import Entry
+from .flights import Flights
+from .habits import Habit, habit_of
+from .overlay import Overlay
+from .tree import RemoteTree
+
+#: Calls that may wait for large files, of some 600 threads: a reader has several, ahead of it.
+_BLOCKED = 512
+#: Who wants more than this at once isn't looking at a piece of text.
+_TEXT_BYTES = 1 << 20
+
+
+class Fetching:
+    """Brings bytes of one system here. Thread-safe; methods may wait for the network."""
+
+    def __init__(
+        self,
+        tree: RemoteTree,
+        overlay: Overlay,
+        content: ContentCache,
+        engine: TransferEngine,
+        large: LargeReads,
+        text: TextReads,
+        flights: Flights,
+        patience: Callable[[], Callable[[], None]],
+        give_up: Callable[[Entry], None],
+        give_modes: Callable[[str], None],
+        caller: Callable[[], int] = lambda: 0,
+        hydrate: str = "auto",
+    ) -> None:
+        """*patience* returns a call that raises EINTR once nobody waits for the thread any more.
+
+        *give_up* lets go of an entry that the cluster has another version of, *give_modes* sets
+        those that were changed here at and above a path; *caller* returns the id of the process
+        that the thread works for. *hydrate*: which processes may have large files staged by
+        reading them: `auto` (all but those that look into everything), `always` (all), `explicit`
+        (none).
+        """
+        self._tree = tree
+        self._overlay = overlay
+        self._content = content
+        self._engine = engine
+        self._large = large
+        self._text = text
+        self._flights = flights
+        self._patience = patience
+        self._give_up = give_up
+        self._give_modes = give_modes
+        self.copy_at: Callable[[str], CachedFile] | None = None  # the copy at a path; set later
+        self._caller = caller
+        self._hydrate = hydrate
+        self._ahead = Ahead(tree, self._prepare)
+        self._waiting = threading.BoundedSemaphore(_BLOCKED)
+
+    def is_large(self, file: CachedFile) -> bool:
+        """Tell whether one request can't carry *file*."""
+        return file.partial or file.attr.size > self._tree.system.limits.download
+
+    def complete(self, file: CachedFile) -> None:
+        """Return when all of *file* is here."""
+        if file.complete:
+            return
+        if self.is_large(file):
+            self._content.make_room(file.attr.size - file.disk_bytes)
+            self._wait(file, 0, file.attr.size)
+        else:
+            entry = self._overlay.of_file(file)
+            if entry is not None and entry.path:
+                self._give_modes(entry.path)
+            self._flights.run(lambda: self._fetch(file), ("get", file.ident), carries=True)
+
+    def habit(self, file: CachedFile) -> Habit:
+        """Return what the process that opens *file* may cause by reading it."""
+        if self._hydrate == "always" or file.complete or not self.is_large(file):
+            return Habit.READS
+        known = habit_of(self._caller())
+        return Habit.ASKS if known is Habit.READS and self._hydrate == "explicit" else known
+
+    def need(self, file: CachedFile, offset: int, size: int, habit: Habit = Habit.READS) -> None:
+        """Return when what there is of *size* bytes from *offset* was here a moment ago.
+
+        Raises EAGAIN where a process of that *habit* may not have the file staged.
+        """
+        if self.is_large(file):
+            if not habit.may_stage(size) and not self._large.is_busy(file):
+                self._look(file, offset, size, habit)
+                return
+            self._wait(file, offset, min(offset + size, file.attr.size))
+        else:
+            self.complete(file)
+
+    def reading(self, file: CachedFile, reader: int, start: int, end: int) -> None:
+        """Hear what *reader* has read of a file that isn't all here."""
+        self._large.reading(file, reader, start, end)
+
+    def _look(self, file: CachedFile, offset: int, size: int, habit: Habit) -> None:
+        """Bring a piece here if that takes no staging, else refuse."""
+        end = min(offset + size, file.attr.size)
+        if habit is Habit.ASKS and self._came_as_text(file, offset, end):
+            return
+        path = self._path_of(file)
+        raise os_error(errno.EAGAIN, path, "not here, and large: `firecrestfs fetch` brings it")
+
+    def _prepare(self, path: str) -> None:
+        """Have the large file at *path* staged before somebody reads it."""
+        if self.copy_at is None:
+            return
+        file = self.copy_at(path)
+        if file.state is State.CLEAN and not file.partial:
+            self._large.prepare(file)
+
+    def _wait(self, file: CachedFile, start: int, end: int) -> None:
+        with self._turn(file):
+            try:
+                if self._came_as_text(file, start, end):
+                    return
+                self._ahead.reads(self._origin_of(file), self._caller())
+                self._large.want(file, start, end, self._patience())
+            except OSError as exc:
+                entry = self._overlay.of_file(file)
+                if exc.errno == errno.ESTALE and entry is not None and entry.origin:
+                    self._tree.forget(entry.origin)
+                    if not self._overlay.differs(entry):
+                        self._give_up(entry)
+                raise
+
+    def _came_as_text(self, file: CachedFile, start: int, end: int) -> bool:
+        """Bring a piece of a text file here without staging it; return whether that was done."""
+        path = self._origin_of(file)
+        if not path or self._large.is_busy(file) or end - start > _TEXT_BYTES:
+            return False
+        key = ("text", file.ident, start, end)
+        return self._flights.run(
+            lambda: self._text.fetch(path, file, start, end), key, carries=True
+        )
+
+    @contextmanager
+    def _turn(self, file: CachedFile) -> Iterator[None]:
+        """Count who waits: some threads must be left for those who don't. Raises EAGAIN."""
+        if not self._waiting.acquire(blocking=False):
+            path = self._path_of(file)
+            text = f"{_BLOCKED} readers wait for large files already: try again later"
+            raise os_error(errno.EAGAIN, path, text)
+        try:
+            yield
+        finally:
+            self._waiting.release()
+
+    def _fetch(self, file: CachedFile) -> None:
+        path = self._origin_of(file)
+        attr = file.base
+        if file.complete or attr is None:
+            return
+        if not path:
+            raise os_error(
+                errno.ESTALE, None, "it changed or was removed on the cluster: open it again"
+            )
+        self._content.make_room(attr.size)
+        data = self._engine.fetch(path, attr)
+        if len(data) != attr.size:
+            attr = self._version_of(path, data)
+        file.fill(data, attr)
+        self._content.used(file)
+
+    def fetch_growth(self, file: CachedFile, attr: Attr) -> bool:
+        """Take what was appended to *file* on the cluster; return whether that is all that changed.
+
+        *attr* is what the cluster has now.
+        """
+        if attr.size < file.attr.size:
+            return False
+        if attr.size > self._tree.system.limits.download:
+            return self._grow_as_text(file, attr)
+        if not file.complete:
+            return False
+
+        def fetch() -> bool:
+            path = self._origin_of(file)
+            data = self._engine.fetch(path, attr)
+            version = attr if len(data) == attr.size else self._version_of(path, data)
+            return file.grow(data, version)
+
+        return self._flights.run(fetch, ("grow", file.ident), carries=True)
+
+    def _grow_as_text(self, file: CachedFile, attr: Attr) -> bool:
+        path = self._origin_of(file)
+        if not path or not (file.complete or file.partial) or attr.size == file.attr.size:
+            return False
+        return self._flights.run(lambda: self._text.grow(path, file, attr), ("grow", file.ident))
+
+    def _path_of(self, file: CachedFile) -> str:
+        entry = self._overlay.of_file(file)
+        return "" if entry is None else entry.path
+
+    def _origin_of(self, file: CachedFile) -> str:
+        """Return where the cluster has *file*; empty where nowhere any more."""
+        entry = self._overlay.of_file(file)
+        return "" if entry is None else entry.origin
+
+    def _version_of(self, path: str, data: bytes) -> Attr:
+        """Return the attributes of the version that *data* is: the known ones were outdated."""
+        self._tree.forget(path)
+        attr = self._tree.fetch_attr(path)
+        # A file that goes on growing is read as far as it was.
+        if attr.size < len(data):
+            raise os_error(errno.EAGAIN, path, "it is being rewritten on the cluster; try again")
+        return replace(attr, size=len(data))
