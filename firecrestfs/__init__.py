@@ -16,9 +16,12 @@ Layers, each importing only what stands below it:
     demo ─ emulator             a FirecREST of our own; it imports nothing of the rest
 
 Where to start reading: `fuseops.FuseOperations.getattr`, then `vfs.namespace`, `vfs.remote`,
-`vfs.tree`; for writing `vfs.stores` and `transfer.engine`; for jobs `vfs.jobs.submissions`.
+`vfs.tree`. For changes: `vfs.entry` and `vfs.places` (where an entry is shown, and where the
+cluster has it), `vfs.names`, `vfs.stores`, `transfer.writeback`, `vfs.landing`; for bytes
+`transfer.engine`, of large files `vfs.fetching` and `transfer.large_stores`; for jobs
+`vfs.jobs.submissions`.
 
-Locks are taken in the order tree (`vfs.overlay`) → file (`cache.cached_file`) → leaf (caches,
+Locks are taken in the order tree (`vfs.places`) → file (`cache.cached_file`) → leaf (caches,
 queues, tables). No lock is held across the network; the token refresh is the one exception.
 """
 
