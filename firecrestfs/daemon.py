@@ -77,6 +77,8 @@ def serve(
     fuse = _FuseThread(
         lambda: fuse_binding.run_fuse(binding, mount.operations, mountpoint, settings)
     )
+    # Who asks for everything before it has begun waits for recovery, too.
+    mount.recovering = True
     fuse.start()
     _wait_mounted(mountpoint, fuse)
     mountpoints.write_record(

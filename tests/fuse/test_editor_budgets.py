@@ -198,7 +198,9 @@ def test_git(fs: KernelDriver, there: Path, server: Server, tmp_path: Path) -> N
     server.requests(reset=True)
     assert shell(fs, f"cd repo; {git} status --porcelain") == ""
     fs.land()
-    assert count(server, "ops/upload", "ops/download", *RENAMES) == 0
+    # A file as young as the index is read once more by git itself.
+    assert count(server, "ops/download") <= 2
+    assert count(server, "ops/upload", *RENAMES) == 0
     check = f"git {IDENTITY} -C {there}/repo"
     shell(fs, f"{check} fsck --strict --no-progress; {check} diff --quiet HEAD")
 
