@@ -77,6 +77,13 @@ def client_of(server: Server) -> TypedClient:
     return _clients[key]
 
 
+def is_readable(file: Any, seconds: float) -> bool:
+    """Wait until *file* has something to read; unlike select(2) for descriptors of any number."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class EmulatorThreads:
     """An emulator in this process."""
 
@@ -175,7 +182,7 @@ class EmulatorProcess:
                 start_new_session=True,
             )
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], COMMAND_S)
+        ready = is_readable(self._process.stdout, COMMAND_S)
         line = self._process.stdout.readline() if ready else ""
         if not line:
             self.stop()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import shutil
 import subprocess
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..fs.drivers import KernelDriver
-from ..harness import COMMAND_S
+from ..harness import COMMAND_S, is_readable
 
 OLD = b"old line\n"
 NEW = b"old line\nnew line\n"
@@ -170,7 +169,7 @@ class Terminal:
         assert self._process.returncode == 0
 
     def _read(self) -> bool:
-        if select.select([self._master], [], [], 0.2)[0]:
+        if is_readable(self._master, 0.2):
             try:
                 piece = os.read(self._master, 1 << 16)
             except OSError:

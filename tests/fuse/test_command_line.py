@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 import urllib.request
@@ -20,6 +19,7 @@ from ..harness import (
     Server,
     environment_for,
     free_port,
+    is_readable,
     is_running,
     local_home,
     mounted_type,
@@ -356,7 +356,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
 
 def first_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
-    assert select.select([process.stdout], [], [], 30)[0], "it said nothing"
+    assert is_readable(process.stdout, 30), "it said nothing"
     return process.stdout.readline()
 
 
