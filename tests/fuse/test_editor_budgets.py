@@ -194,7 +194,7 @@ def test_git(fs: KernelDriver, there: Path, server: Server, tmp_path: Path) -> N
     shell(fs, f"cd repo; {git} add .; {git} commit -qm first")
     fs.land()
     # Git makes each object by a hard link, which is made on the cluster at once.
-    assert len(server.requests()) <= 300, server.requests()
+    assert len(server.requests()) <= 400, server.requests()
     server.requests(reset=True)
     assert shell(fs, f"cd repo; {git} status --porcelain") == ""
     fs.land()
