@@ -194,13 +194,14 @@ def test_git(fs: KernelDriver, there: Path, server: Server, tmp_path: Path) -> N
     shell(fs, f"cd repo; {git} add .; {git} commit -qm first")
     fs.land()
     # Git makes each object by a hard link, which is made on the cluster at once.
-    assert len(server.requests()) <= 400, server.requests()
+    assert len(server.requests()) <= 300, server.requests()
     server.requests(reset=True)
     assert shell(fs, f"cd repo; {git} status --porcelain") == ""
     fs.land()
     # A file as young as the index is read once more by git itself.
     assert count(server, "ops/download") <= 2
-    assert count(server, "ops/upload", *RENAMES) == 0
+    # Then git may write the index anew, which is one store.
+    assert count(server, "ops/upload", *RENAMES) <= 1
     check = f"git {IDENTITY} -C {there}/repo"
     shell(fs, f"{check} fsck --strict --no-progress; {check} diff --quiet HEAD")
 
