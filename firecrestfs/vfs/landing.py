@@ -20,7 +20,7 @@ from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.removing import Remover, Unlinked
 
 from .entry import Change, Entry, Sent
-from .moves import WAITS, Moves, Outcome
+from .moves import WAITS, Begun, Moves, Outcome
 from .notes import Notes
 from .overlay import Overlay
 from .tree import RemoteTree
@@ -63,18 +63,18 @@ class Landing:
                 (Change.MAKE, self._put),
                 (Change.SET, self._set),
             ):
-                batch = [entry for entry, first in begun if first is change]
+                batch = [each for each in begun if each.change is change]
                 if batch:
                     outcome.update(run(batch))
         finally:
             with self._overlay.lock:
-                for entry, _ in begun:
-                    entry.busy = False
+                for each in begun:
+                    each.entry.busy = False
         return outcome
 
-    def _begin(self, entries: Sequence[Entry]) -> list[tuple[Entry, Change]]:
-        """Mark those of *entries* that may go now, each with what is to be done first."""
-        begun: list[tuple[Entry, Change]] = []
+    def _begin(self, entries: Sequence[Entry]) -> list[Begun]:
+        """Mark those of *entries* that may go now; where they go stays so from here on."""
+        begun: list[Begun] = []
         with self._overlay.lock:
             going = {entry.ident for entry in entries}
             for entry in entries:
@@ -85,14 +85,17 @@ class Landing:
                 if any(each.ident not in going for each in self._overlay.blockers(entry)):
                     continue
                 first = Change.MAKE if changes[0] is Change.STORE else changes[0]
-                entry.busy = True
-                begun.append((entry, first))
+                target = entry.where if first is Change.REMOVE else self._overlay.planned(entry)
+                if target is not None:
+                    entry.busy = True
+                    begun.append(Begun(entry, first, target))
         return begun
 
     # -- removing ------------------------------------------------------------------------------
 
-    def _remove(self, entries: Sequence[Entry]) -> Outcome:
+    def _remove(self, begun: Sequence[Begun]) -> Outcome:
         """Remove what was unlinked, and nothing that has changed since."""
+        entries = [each.entry for each in begun]
         for entry in entries:
             self._moves.find(entry)
         wanted = {
@@ -120,13 +123,14 @@ class Landing:
 
     # -- making and storing --------------------------------------------------------------------
 
-    def _put(self, entries: Sequence[Entry]) -> Outcome:
+    def _put(self, batch: Sequence[Begun]) -> Outcome:
         outcome: Outcome = {}
         begun: list[tuple[Entry, Snapshot | None]] = []
         items: list[StoreItem] = []
-        for entry in sorted(entries, key=lambda each: each.path):
+        for each in sorted(batch, key=lambda each: each.target):
+            entry = each.entry
             try:
-                item, snapshot = self._item(len(items), entry)
+                item, snapshot = self._item(len(items), entry, each.target)
             except OSError as exc:
                 outcome[entry.ident] = exc
                 continue
@@ -140,14 +144,15 @@ class Landing:
             outcome[entry.ident] = self._landed(entry, item, snapshot, results[item.key])
         return outcome
 
-    def _item(self, key: int, entry: Entry) -> tuple[StoreItem | None, Snapshot | None]:
+    def _item(
+        self, key: int, entry: Entry, target: str
+    ) -> tuple[StoreItem | None, Snapshot | None]:
         """Return what the engine shall store for *entry*, None where there is nothing."""
-        target = self._overlay.target(entry) or self._planned(entry)
         if entry.file is None:
             assert entry.shown is not None
             mtime_ns = entry.shown.mtime_ns
             mode = entry.wanted_mode if entry.kind is Kind.DIRECTORY else None
-            entry.attempted = target
+            self._overlay.attempt(entry, target)
             item = StoreItem(key, target, b"", mode, mtime_ns=mtime_ns, kind=entry.kind)
             return replace(item, link=entry.text, inherits=entry.inherits), None
         snapshot = entry.file.begin_store(self._tree.system.limits.upload)
@@ -155,7 +160,7 @@ class Landing:
             return None, None
         earlier = tuple(entry.sent)
         if snapshot.base is None:
-            entry.attempted = target
+            self._overlay.attempt(entry, target)
         if snapshot.local is None:
             entry.sent = (*earlier, Sent(len(snapshot.data), digest_of(snapshot.data)))[-4:]
         return (
@@ -174,13 +179,6 @@ class Landing:
             ),
             snapshot,
         )
-
-    def _planned(self, entry: Entry) -> str:
-        """Return where *entry* will be once the directories above it are made, too."""
-        top = self._overlay.topmost_new(entry)
-        above = self._overlay.target(top)
-        assert above is not None
-        return above + entry.path[len(top.path) :]
 
     def _landed(
         self, entry: Entry, item: StoreItem, snapshot: Snapshot | None, result: Attr | OSError
@@ -205,7 +203,7 @@ class Landing:
                     entry.torn = item.data
                 return result
             return self._not_made(entry, result)
-        entry.sent, entry.attempted, entry.torn = (), "", b""
+        entry.sent, entry.torn = (), b""
         self._overlay.settle(entry, path)
         if entry.kind is Kind.SYMLINK:
             result = replace(result, target=item.link)
@@ -246,9 +244,9 @@ class Landing:
 
     # -- modes ---------------------------------------------------------------------------------
 
-    def _set(self, entries: Sequence[Entry]) -> Outcome:
+    def _set(self, begun: Sequence[Begun]) -> Outcome:
         outcome: Outcome = {}
-        for entry in entries:
+        for entry in (each.entry for each in begun):
             mode = entry.file.wanted[0] if entry.file is not None else entry.wanted_mode
             if mode is None:
                 continue

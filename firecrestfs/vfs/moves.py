@@ -11,13 +11,14 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
-from .entry import Entry, Moving
+from .entry import Change, Entry, Moving
 from .identity import Identity
 from .notes import Notes
 from .overlay import Overlay
@@ -26,6 +27,14 @@ from .tree import RemoteTree
 Outcome = dict[str, OSError | None]
 #: Refusals after which what could not be removed or renamed may go later.
 WAITS = frozenset({errno.EDQUOT, errno.ENOSPC, errno.EROFS})
+
+
+class Begun(NamedTuple):
+    """What the cluster is being told of one entry."""
+
+    entry: Entry
+    change: Change
+    target: str  # where on the cluster
 
 
 class Moves:
@@ -40,20 +49,18 @@ class Moves:
         self._mover = mover
         self._notes = notes
 
-    def run(self, entries: Sequence[Entry]) -> Outcome:
-        """Rename each of *entries* on the cluster; tell what became of it."""
+    def run(self, begun: Sequence[Begun]) -> Outcome:
+        """Rename each of *begun* on the cluster; tell what became of it."""
         outcome: Outcome = {}
-        for entry in entries:
+        for entry, _, target in begun:
             try:
-                outcome[entry.ident] = self._move_one(entry)
+                outcome[entry.ident] = self._move_one(entry, target)
             except OSError as exc:
                 outcome[entry.ident] = self._move_failed(entry, exc)
         return outcome
 
-    def _move_one(self, entry: Entry) -> OSError | None:
-        old, target = entry.origin, self._overlay.target(entry)
-        if target is None or target == old:
-            return None
+    def _move_one(self, entry: Entry, target: str) -> OSError | None:
+        old = entry.origin
         there = self._overlay.by_origin(target)
         replacing = entry.replacing if there is entry.replacing else None
         if there is not None and replacing is None:

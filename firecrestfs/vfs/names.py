@@ -124,12 +124,11 @@ class RemoteNames:
         """Let the new file *new* be stored over *old*, which isn't shown any more."""
         base, origin, attempted = old.base, old.origin, old.attempted
         self._overlay.settle(old, "")
-        old.attempted = ""
         new.sent += old.sent
         new.torn = new.torn or old.torn
         if not origin:
             # Never proven to be there: as new as before, but what is found may be ours.
-            new.attempted = attempted
+            self._overlay.attempt(new, attempted)
             return
         self._overlay.settle(new, origin)
         assert new.file is not None

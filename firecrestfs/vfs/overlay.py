@@ -104,6 +104,7 @@ class Overlay(Places):
         with self.lock:
             old = entry.origin
             self._forget_attempt_locked(entry)
+            entry.attempted = ""
             moved = [entry]
             if old and origin and entry.kind is Kind.DIRECTORY:
                 moved = [each for each in self._origins.values() if is_below(each.origin, old)]
@@ -117,6 +118,21 @@ class Overlay(Places):
                     each.origin = ""
                     self._note_locked(each)
             return moved
+
+    def attempt(self, entry: Entry, target: str) -> None:
+        """Note that a store, whose answer is to come, may put the new *entry* at *target*."""
+        with self.lock:
+            self._forget_attempt_locked(entry)
+            entry.attempted = target
+            # It may have been unlinked a moment ago.
+            self._note_attempt_locked(entry)
+
+    def planned(self, entry: Entry) -> str | None:
+        """Return where *entry* will be once the directories above it are made, None: nowhere."""
+        with self.lock:
+            top = self.topmost_new(entry)
+            above = self._target_locked(top)
+            return None if above is None else above + entry.path[len(top.path) :]
 
     def give_copy(self, entry: Entry, file: CachedFile) -> None:
         """Give *entry* another local copy, and with it another ident."""

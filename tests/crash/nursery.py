@@ -9,6 +9,7 @@ that a power loss is to a program: `boot` names a file that it reads as the kern
 from __future__ import annotations
 
 import builtins
+import faulthandler
 import io
 import json
 import os
@@ -55,6 +56,9 @@ def _be_mount(order: dict[str, Any]) -> None:
         null = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, null), (1, log), (2, log)):
             os.dup2(source, target)
+        faulthandler.register(signal.SIGUSR2)
+        sys.path.insert(0, "/tmp/lead")
+
         if order.get("boot"):
             _boot_as(order["boot"])
         if order.get("durable"):

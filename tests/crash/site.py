@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class Site:
         """Kill the mount in `watch_s` from now: calls of the test then fail instead of hanging."""
         if self._guard is not None:
             self._guard.cancel()
-        self._guard = threading.Timer(self.watch_s, self._kill)
+        self._guard = threading.Timer(self.watch_s, self._stop_hanging)
         self._guard.start()
 
     @property
@@ -129,6 +130,13 @@ class Site:
         assert wait_for(lambda: _is_gone(self.pid), 30)
         if self._guard is not None:
             self._guard.cancel()
+
+    def _stop_hanging(self) -> None:
+        """Let the log say where its threads are, and kill it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR2)
+            time.sleep(1)
+        self._kill()
 
     def _kill(self) -> None:
         if self.pid:

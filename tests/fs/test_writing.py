@@ -250,6 +250,41 @@ def test_a_write_during_the_store_lands_too(fs: Driver, there: Path, server: Ser
     assert list(os.listdir(there)) == ["f"]
 
 
+def _while_storing(fs: Driver, server: Server, name: str) -> threading.Thread:
+    """Write the file *name* and return while the cluster is being told of it."""
+    server.faults([{"kind": "stall", "match": "ops/upload", "seconds": 0.7}])
+    fs.write_file(name, b"first")
+    thread = threading.Thread(target=fs.sync)
+    thread.start()
+    assert wait_for(lambda: fs.pending().get(name, {}).get("state") == "storing")
+    return thread
+
+
+def test_a_file_removed_during_its_store_leaves_its_name_free(
+    fs: Driver, there: Path, server: Server
+) -> None:
+    thread = _while_storing(fs, server, "f")
+    fs.unlink("f")
+    thread.join()
+    fs.land()
+    assert os.listdir(there) == []
+    fs.write_file("f", b"second, longer")
+    fs.land()
+    assert (there / "f").read_bytes() == b"second, longer"
+
+
+def test_a_save_during_the_store_of_what_it_replaces(
+    fs: Driver, there: Path, server: Server
+) -> None:
+    thread = _while_storing(fs, server, "f")
+    fs.write_file("temporary", b"second, longer")
+    fs.rename("temporary", "f")
+    thread.join()
+    fs.land()
+    assert (there / "f").read_bytes() == b"second, longer"
+    assert os.listdir(there) == ["f"]
+
+
 def test_the_largest_file_that_can_be_stored(fs: Driver, there: Path) -> None:
     content = random.Random(7).randbytes(5 << 20)
     fs.write_file("f", content)
