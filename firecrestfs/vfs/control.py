@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,8 @@ from firecrestfs.model import Attr, DirEntry, Kind
 from .base import Filesystem, OpenFile
 from .handles import BytesHandle
 from .namespace import directory_attr
+
+log = logging.getLogger(__name__)
 
 #: What a file of unknown length claims to hold, so that tools which look at sizes read it.
 _ANY_SIZE = 4096
@@ -38,8 +41,11 @@ class ErrorLog:
     def report(self, path: str, text: str) -> None:
         """Add the line that *path* had the trouble *text*."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        line = f"{path}: {text}".replace("\n", "\\n")
         with self._lock:
-            self._lines.append(f"{stamp} {path}: {text}".replace("\n", "\\n"))
+            self._lines.append(f"{stamp} {line}")
+        # The log outlives the mount.
+        log.warning("%s", line)
 
     def lines(self) -> list[str]:
         """Return the lines, oldest first."""

@@ -100,7 +100,12 @@ class RemoteNames:
             self._stores.discard(entry)
 
     def _release_replaced(self, entry: Entry) -> None:
-        """What *entry* was renamed over stays removed although *entry* goes elsewhere."""
+        """What *entry* was renamed over stays removed although *entry* goes elsewhere.
+
+        Where the cluster is renaming *entry* right now, that decides first.
+        """
+        if entry.busy:
+            return
         replaced = self._overlay.release(entry)
         if replaced is not None:
             self._stores.changed(replaced)
@@ -111,7 +116,7 @@ class RemoteNames:
         """Return the new file that is shown where the cluster still has *entry*."""
         if (
             not (entry.origin or entry.attempted)
-            or entry.busy
+            or _is_under_way(entry)
             or entry.kind not in (Kind.FILE, Kind.SYMLINK)
         ):
             return None
@@ -270,7 +275,7 @@ class RemoteNames:
             adopted = there is not None and self._adopter_of(there) is entry
             if there is not None and adopted:
                 self._adopt(entry, there)
-            elif there is not None and self._may_replace(entry, there):
+            elif there is not None and not _is_under_way(there):
                 self._overlay.replace(entry, there)
         gone = [each for each in {id(e): e for e in (replaced, there) if e is not None}.values()]
         reach("rename.moved")
@@ -296,12 +301,6 @@ class RemoteNames:
                 self._overlay.add(ghost)
                 left.append(ghost)
         return left
-
-    @staticmethod
-    def _may_replace(entry: Entry, there: Entry) -> bool:
-        """Tell whether the cluster can rename *entry* over the unlinked *there*."""
-        directory = Kind.DIRECTORY in (entry.kind, there.kind)
-        return bool(entry.origin) and not there.busy and not directory
 
     def _rename_litter(self, old: str, new: str) -> None:
         """Rename what only this machine has; under a common name it becomes a file to store."""
@@ -367,6 +366,11 @@ class RemoteNames:
             return Entry(ident, attr.kind, path, origin, shown=attr, remote=attr)
 
         return self._overlay.add_or_get(path, make)
+
+
+def _is_under_way(entry: Entry) -> bool:
+    """Tell whether the cluster is being told of *entry*, or of what is renamed over it."""
+    return entry.busy or (entry.replaced_by is not None and entry.replaced_by.busy)
 
 
 #: Longest text of a symlink (PATH_MAX of Linux, without its end).

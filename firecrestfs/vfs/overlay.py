@@ -198,9 +198,14 @@ class Overlay(Places):
             return there if there is not None and there is not entry and not there.path else None
 
     def replace(self, entry: Entry, there: Entry) -> None:
-        """Let the move of *entry* take the place of the unlinked *there*."""
+        """Let the move of *entry* take the place of the unlinked *there*, where it can.
+
+        What only may be there is found out and removed first, and so is a directory.
+        """
+        directory = Kind.DIRECTORY in (entry.kind, there.kind)
         with self.lock:
-            entry.replacing, there.replaced_by = there, entry
+            if entry.origin and there.origin and not directory:
+                entry.replacing, there.replaced_by = there, entry
 
     def release(self, entry: Entry) -> Entry | None:
         """Let *entry* take nobody's place; return whose it would have taken."""

@@ -43,8 +43,8 @@ class Recovery:
                 self._overlay.add(entry)
                 entries.append(entry)
         for entry in entries:
-            there = self._overlay.unlinked_at(entry) if entry.path and entry.origin else None
-            if there is not None and there.kind is not Kind.DIRECTORY:
+            there = self._overlay.unlinked_at(entry) if entry.path else None
+            if there is not None:
                 self._overlay.replace(entry, there)
         self._stores.note(*entries)
         self._stores.changed(*entries)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from ..harness import Server
+from ..harness import Server, wait_for
 from .drivers import Driver
 
 #: A user of the cluster who isn't us.
@@ -316,3 +317,39 @@ def test_wherever_a_rename_fails_nothing_is_lost(
         assert any("not renamed" in line for line in fs.errors())
         assert (fs.read_file("a"), fs.read_file("b")) == (b"the source", b"the target")
     assert sorted(os.listdir(there)) == sorted(fs.listdir())
+
+
+@pytest.mark.parametrize("step", ["ops/stat", "ops/upload", "ops/extract", "ops/rm"])
+@pytest.mark.parametrize("then", ["another over it", "renamed on", "removed", "saved"])
+def test_what_changes_while_a_file_is_renamed_over_another(
+    fs: Driver, there: Path, server: Server, step: str, then: str
+) -> None:
+    for name in ("a", "b", "c"):
+        (there / name).write_bytes(name.encode() * 10)
+    fs.listdir()
+    # Of the calls for the entry itself, not of those that look at its surroundings.
+    server.faults(
+        [{"kind": "stall", "match": step, "after": int(step == "ops/stat"), "seconds": 0.5}]
+    )
+    fs.rename("a", "c")
+    thread = threading.Thread(target=fs.sync)
+    thread.start()
+    assert wait_for(lambda: fs.pending().get("c", {}).get("state") == "storing")
+    if then == "another over it":
+        fs.rename("b", "c")
+        expected = {"c": b"b" * 10}
+    elif then == "renamed on":
+        fs.rename("c", "d")
+        expected = {"b": b"b" * 10, "d": b"a" * 10}
+    elif then == "removed":
+        fs.unlink("c")
+        expected = {"b": b"b" * 10}
+    else:
+        fs.write_file("new", b"new")
+        fs.rename("new", "c")
+        expected = {"b": b"b" * 10, "c": b"new"}
+    thread.join()
+    fs.land()
+    assert {name: (there / name).read_bytes() for name in os.listdir(there)} == expected
+    assert {name: fs.read_file(name) for name in fs.listdir()} == expected
+    assert fs.errors() == []
