@@ -112,11 +112,13 @@ class Landing:
         where = entry.where
         if failure is not None and (is_transient(failure) or failure.errno in WAITS):
             return failure
-        self._notes.drop(entry)
         if failure is None:
+            # First this: what is known no more is looked for in the tree.
             self._tree.changed(where, None)
+            self._notes.drop(entry)
         else:
             # It is shown again.
+            self._notes.drop(entry)
             self._tree.refresh(where)
             self._notes.report(where, f"not removed: {failure.strerror}")
         return None

@@ -90,9 +90,11 @@ class Moves:
         entry.moving = None
         self._overlay.release(entry)
         self._take_target(entry, target)
-        moved = self._overlay.settle(entry, target)
+        with self._overlay.lock:
+            # In one step: nobody shall find it under its old name in between.
+            moved = self._overlay.settle(entry, target)
+            self._tree.changed(old, None)
         self._identity.move_inode(old, target, tree=entry.kind is Kind.DIRECTORY)
-        self._tree.changed(old, None)
         if entry.kind is Kind.DIRECTORY:
             self._tree.refresh(target)
         if entry.kind is Kind.SYMLINK:

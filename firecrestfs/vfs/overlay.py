@@ -30,14 +30,14 @@ class Overlay(Places):
             return self._changes_locked(entry)
 
     def local_entries(self, directory: str) -> list[DirEntry]:
-        """Return the entries of *directory* that are new or changed here."""
+        """Return the entries of *directory* that are new or changed here, or just landing."""
         with self.lock:
             names = sorted(self._names.get(directory, ()))
             entries = [self._shown[join(directory, name)] for name in names]
             return [
                 DirEntry(split(each.path)[1], each.attr)
                 for each in entries
-                if self._changes_locked(each)
+                if each.busy or self._changes_locked(each)
             ]
 
     # -- associations --------------------------------------------------------------------------
@@ -78,6 +78,9 @@ class Overlay(Places):
     def unlink(self, entry: Entry) -> None:
         """Show *entry* no more."""
         with self.lock:
+            if self._idents.get(entry.ident) is not entry:
+                # It was clean, and forgotten since the caller looked it up.
+                self.add(entry)
             self._hide_locked(entry)
             entry.path = ""
             self._note_locked(entry)
@@ -99,7 +102,8 @@ class Overlay(Places):
     def settle(self, entry: Entry, origin: str) -> list[Entry]:
         """Note that the cluster has *entry*, with all below it, at *origin* now ("": nowhere).
 
-        Returns the entries whose origin changed.
+        Where a store may have left it is no question any more. Returns the entries whose origin
+        changed.
         """
         with self.lock:
             old = entry.origin
@@ -126,6 +130,7 @@ class Overlay(Places):
             entry.attempted = target
             # It may have been unlinked a moment ago.
             self._note_attempt_locked(entry)
+            self._note_locked(entry)
 
     def planned(self, entry: Entry) -> str | None:
         """Return where *entry* will be once the directories above it are made, None: nowhere."""
