@@ -230,6 +230,7 @@ class RemoteNames:
             return
         self._check_way(attr, old, new)
         self._rename(self.entry_at(old, attr), new)
+        self._view.litter.move_below(old, new)
 
     def _check_target(self, attr: Attr, new: str) -> None:
         target = self._view.attr_or_none(new)
@@ -316,6 +317,9 @@ class RemoteNames:
         file.create(attr.mode)
         if content:
             file.write(content, 0)
+        if attr.mtime_ns != attr.ctime_ns:
+            # It was given a time of its own.
+            file.set_times(attr.atime_ns, attr.mtime_ns)
         entry = Entry(file.ident, Kind.FILE, new, "", file)
         self._overlay.add(entry)
         self.take_place(entry)
