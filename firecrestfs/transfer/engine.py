@@ -39,8 +39,9 @@ from .packing import FILE_MODE, Packer, member_of
 
 log = logging.getLogger(__name__)
 
-#: Bits that umasks of clusters take from new files.
+#: Bits that every other umask takes from new files, and those it takes all of or none.
 _UMASK = 0o022
+_CLASSES = (0o070, 0o007)
 #: Characters that a file name can't keep on its way through an upload form.
 _NOT_IN_FORMS = frozenset('"\r\n')
 
@@ -172,9 +173,10 @@ class TransferEngine:
             # Somebody else made it, or an answer got lost.
             return attr
         attr = self._client.stat(self._system.name, item.path)
-        if item.mode is not None and attr.mode & 0o777 != item.mode & 0o777:
+        wanted = None if item.mode is None else item.mode & 0o777
+        if wanted is not None and _mode_to_set(replace(item, mode=wanted), attr.mode & 0o777):
             # Set-id bits that the directory inherited stay.
-            return self.chmod(item.path, attr.mode & 0o7000 | item.mode & 0o777)
+            return self.chmod(item.path, attr.mode & 0o7000 | wanted)
         return attr
 
     def _make_link(self, item: StoreItem) -> Attr:
@@ -370,7 +372,8 @@ def _mode_to_set(item: StoreItem, mode: int) -> bool:
     if item.exact_mode:
         return wanted != mode
     # What a umask takes from new files is the cluster's to decide.
-    return bool(mode & ~wanted or wanted & ~mode & ~_UMASK)
+    taken = _UMASK | sum(each for each in _CLASSES if not mode & each)
+    return bool(mode & ~wanted or wanted & ~mode & ~taken)
 
 
 def digest_of(data: bytes) -> str:

@@ -155,7 +155,8 @@ class Landing:
             mtime_ns = entry.shown.mtime_ns
             mode = entry.wanted_mode if entry.kind is Kind.DIRECTORY else None
             self._overlay.attempt(entry, target)
-            item = StoreItem(key, target, b"", mode, mtime_ns=mtime_ns, kind=entry.kind)
+            exact = entry.exact_mode
+            item = StoreItem(key, target, b"", mode, exact, mtime_ns=mtime_ns, kind=entry.kind)
             return replace(item, link=entry.text, inherits=entry.inherits), None
         snapshot = entry.file.begin_store(self._tree.system.limits.upload)
         if snapshot is None:
@@ -215,7 +216,10 @@ class Landing:
             self._tree.changed(path, result)
         if entry.file is None:
             if entry.wanted_mode in (item.mode, result.mode & 0o7777):
-                entry.wanted_mode = None
+                # Asked for anew meanwhile, the same bits are wanted for sure.
+                again = entry.exact_mode and not item.exact_mode
+                if not again or entry.wanted_mode == result.mode & 0o7777:
+                    entry.wanted_mode, entry.exact_mode = None, False
             entry.landed(self._tree.localised(path, result))
         elif snapshot is not None:
             reach("store.proven")

@@ -303,7 +303,7 @@ class RemoteFilesystem(Facts):
             entry.file.set_mode(mode)
         elif entry.shown is not None:
             with self._overlay.lock:
-                entry.wanted_mode = mode
+                entry.wanted_mode, entry.exact_mode = mode, True
                 entry.shown = replace(entry.shown, mode=mode)
         self._changed_attributes(entry)
         self._view.moments.attributes_changed(path)
