@@ -81,6 +81,7 @@ class TransferEngine:
         self._system = system
         self._user = user
         self._bundler = bundler
+        self._linked: dict[tuple[int, int], Attr] = {}  # dev, ino → our last store of such a file
         self._packer = Packer(client, system.name, bundler, system.limits.upload, self._with_mode)
 
     def fetch(self, path: str, attr: Attr) -> bytes:
@@ -98,7 +99,14 @@ class TransferEngine:
         for item in sorted(batch, key=lambda each: each.path):
             if item.key not in results:
                 results[item.key] = self._outcome_of(item, refused)
+        for attr in results.values():
+            if isinstance(attr, Attr) and attr.nlink > 1:
+                self._linked[attr.dev, attr.ino] = attr
         return results
+
+    def newest_of(self, known: Attr) -> Attr:
+        """Return *known*, or what we stored since by another name of that file."""
+        return self._linked.get((known.dev, known.ino), known) if known.ino else known
 
     def _outcome_of(self, item: StoreItem, refused: dict[str, OSError]) -> Attr | OSError:
         """Store *item* singly; *refused* are the directories that could not be made."""
