@@ -192,12 +192,12 @@ class RemoteNames:
             raise os_error(errno.EPERM, old)
         self._view.require_creatable(new)
         entry = self.entry_at(old, attr)
-        for each in (entry, self._overlay.entry(split(new)[0])):
+        for each in (entry, self._overlay.entry(split(new)[0]), self._overlay.in_the_way(new)):
             if each is not None and self._overlay.differs(each):
                 self._stores.store_now(each)
         target = self._overlay.locate(new)
         if target is None:
-            raise os_error(errno.EBUSY, new, "its directory is not yet on the cluster")
+            raise os_error(errno.EBUSY, new, "what had its name is not yet gone from the cluster")
         origin = entry.origin
         self._tree.require_sendable(origin, target)
         after = self._parts.flights.commit(lambda: self._parts.bundler.link(origin, target))

@@ -202,6 +202,13 @@ class Overlay(Places):
             there = self._unlinked_locked(target)
             return there if there is not None and there is not entry and not there.path else None
 
+    def in_the_way(self, path: str) -> Entry | None:
+        """Return what the cluster has, or may have, where *path* would be: it was taken away."""
+        directory, name = split(path)
+        with self.lock:
+            above = self._locate_locked(directory)
+            return None if above is None else self._unlinked_locked(join(above, name))
+
     def replace(self, entry: Entry, there: Entry) -> None:
         """Let the move of *entry* take the place of the unlinked *there*."""
         with self.lock:
