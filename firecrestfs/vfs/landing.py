@@ -98,18 +98,17 @@ class Landing:
         entries = [each.entry for each in begun]
         for entry in entries:
             self._moves.find(entry)
-        wanted = {
-            entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent, entry.torn)
+        wanted = [
+            Unlinked(entry.where, entry.kind, entry.base, entry.sent, entry.torn)
             for entry in entries
+        ]
+        results = self._remover.remove(list({each.path: each for each in wanted}.values()))
+        return {
+            entry.ident: self._removed(entry, each.path, results[each.path])
+            for entry, each in zip(entries, wanted, strict=True)
         }
-        results = self._remover.remove(list(wanted.values()))
-        outcome: Outcome = {}
-        for entry in entries:
-            outcome[entry.ident] = self._removed(entry, results[entry.where])
-        return outcome
 
-    def _removed(self, entry: Entry, failure: OSError | None) -> OSError | None:
-        where = entry.where
+    def _removed(self, entry: Entry, where: str, failure: OSError | None) -> OSError | None:
         if failure is not None and (is_transient(failure) or failure.errno in WAITS):
             return failure
         if failure is None:
@@ -196,7 +195,7 @@ class Landing:
             if entry.path:
                 # The copy is the conflict copy from now on: who still writes it writes that.
                 shown = join(split(entry.path)[0], split(result.landed_as)[1])
-                self._overlay.move(entry, shown)
+                self._moves.show_at(entry, shown)
             path, result = result.landed_as, result.attr or result
         if isinstance(result, OSError):
             if entry.file is not None:

@@ -265,7 +265,10 @@ class RemoteNames:
             if replaced is not None:
                 self._release_replaced(replaced)
                 self._overlay.unlink(replaced)
+            old, tree = entry.path, entry.kind is Kind.DIRECTORY
             moved = self._overlay.move(entry, new)
+            # What is made under the old name next is another file from now on.
+            self._identity.move_inode(old, new, tree=tree)
             left = self._left_by(moved)
             there = self._overlay.unlinked_at(entry)
             adopted = there is not None and self._adopter_of(there) is entry

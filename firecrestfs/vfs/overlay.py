@@ -287,6 +287,7 @@ class Overlay(Places):
         return found
 
     def _blockers_locked(self, entry: Entry) -> Iterator[Entry]:
+        yield from self._moving_above_locked(entry)
         if not entry.path:
             yield from self._removal_blockers_locked(entry)
             return
@@ -303,6 +304,15 @@ class Overlay(Places):
             return
         if not self._is_cycle_locked(entry, there):
             yield there
+
+    def _moving_above_locked(self, entry: Entry) -> Iterator[Entry]:
+        """Yield the directories that are being renamed and in which the cluster has *entry*."""
+        directory = split(entry.origin or entry.attempted or "/")[0]
+        while directory != "/":
+            above = self._origins.get(directory)
+            if above is not None and above.busy:
+                yield above
+            directory = split(directory)[0]
 
     def _removal_blockers_locked(self, entry: Entry) -> Iterator[Entry]:
         """A directory goes after what was renamed out of it, and after stores into it."""
