@@ -39,8 +39,9 @@ from .packing import FILE_MODE, Packer, member_of
 
 log = logging.getLogger(__name__)
 
-#: Bits that umasks of clusters take from new files.
+#: Bits that every other umask takes from new files, and those it takes all of or none.
 _UMASK = 0o022
+_CLASSES = (0o070, 0o007)
 #: Characters that a file name can't keep on its way through an upload form.
 _NOT_IN_FORMS = frozenset('"\r\n')
 
@@ -80,6 +81,7 @@ class TransferEngine:
         self._system = system
         self._user = user
         self._bundler = bundler
+        self._linked: dict[tuple[int, int], Attr] = {}  # dev, ino → our last store of such a file
         self._packer = Packer(client, system.name, bundler, system.limits.upload, self._with_mode)
 
     def fetch(self, path: str, attr: Attr) -> bytes:
@@ -97,7 +99,14 @@ class TransferEngine:
         for item in sorted(batch, key=lambda each: each.path):
             if item.key not in results:
                 results[item.key] = self._outcome_of(item, refused)
+        for attr in results.values():
+            if isinstance(attr, Attr) and attr.nlink > 1:
+                self._linked[attr.dev, attr.ino] = attr
         return results
+
+    def newest_of(self, known: Attr) -> Attr:
+        """Return *known*, or what we stored since by another name of that file."""
+        return self._linked.get((known.dev, known.ino), known) if known.ino else known
 
     def _outcome_of(self, item: StoreItem, refused: dict[str, OSError]) -> Attr | OSError:
         """Store *item* singly; *refused* are the directories that could not be made."""
@@ -172,9 +181,10 @@ class TransferEngine:
             # Somebody else made it, or an answer got lost.
             return attr
         attr = self._client.stat(self._system.name, item.path)
-        if item.mode is not None and attr.mode & 0o777 != item.mode & 0o777:
+        wanted = None if item.mode is None else item.mode & 0o777
+        if wanted is not None and _mode_to_set(replace(item, mode=wanted), attr.mode & 0o777):
             # Set-id bits that the directory inherited stay.
-            return self.chmod(item.path, attr.mode & 0o7000 | item.mode & 0o777)
+            return self.chmod(item.path, attr.mode & 0o7000 | wanted)
         return attr
 
     def _make_link(self, item: StoreItem) -> Attr:
@@ -370,7 +380,8 @@ def _mode_to_set(item: StoreItem, mode: int) -> bool:
     if item.exact_mode:
         return wanted != mode
     # What a umask takes from new files is the cluster's to decide.
-    return bool(mode & ~wanted or wanted & ~mode & ~_UMASK)
+    taken = _UMASK | sum(each for each in _CLASSES if not mode & each)
+    return bool(mode & ~wanted or wanted & ~mode & ~taken)
 
 
 def digest_of(data: bytes) -> str:

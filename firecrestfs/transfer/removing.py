@@ -104,11 +104,12 @@ class Remover:
         if now.kind is not Kind.FILE:
             return file.base is not None
         base = file.base
-        if base is not None and base.ino and base.ino == now.ino:
+        for known in [] if base is None else {base, self._engine.newest_of(base)}:
             # A link made to it, by a rename of ours that was given up, is no reason to keep it.
-            base = replace(base, ctime_ns=now.ctime_ns)
-        if base is not None and self._engine.is_same_version(file.path, base, now):
-            return True
+            same = known.ino and known.ino == now.ino
+            known = replace(known, ctime_ns=now.ctime_ns) if same else known
+            if self._engine.is_same_version(file.path, known, now):
+                return True
         return bool(file.sent) and self._engine.holds(file.path, now, file.sent, file.torn)
 
     def _rm(self, path: str) -> None:

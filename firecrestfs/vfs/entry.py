@@ -53,6 +53,7 @@ class Entry:
     shown: Attr | None = None  # directories and links: attributes as they are here
     remote: Attr | None = None  # directories and links: what the cluster has at `origin`
     wanted_mode: int | None = None  # directories: to be given
+    exact_mode: bool = False  # directories: someone asked for that very mode
     times_given: bool = False  # directories: times were set here, and are shown
     inherits: bool = False  # directories: the parent passes on its group or an ACL
     text: str = ""  # links: the text that the cluster shall have

@@ -17,6 +17,8 @@ HIDDEN_PREFIX = ".fuse_hidden"
 
 _NAME_BYTES = 255
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "autorun.inf", ".localized"})
+#: What rsync (`.NAME.Xy12Zz`) and editors write beside a file whose name begins with `_`.
+_TEMPORARY = re.compile(r"\._.*\.([A-Za-z0-9]{6}|sw[a-z]x?|kate-swp|part|tmp)", re.DOTALL)
 _PROBES = frozenset(
     {".hidden", ".directory", ".xdg-volume-info", ".xdg-volume-icon", ".Trash", "Autorun.inf"}
 )
@@ -33,7 +35,7 @@ def is_trash(name: str) -> bool:
 
 def is_litter(name: str) -> bool:
     """Tell whether a file *name* stays on this machine, for the life of the mount."""
-    return name in _LITTER or name.startswith("._")
+    return name in _LITTER or (name.startswith("._") and not _TEMPORARY.fullmatch(name))
 
 
 def is_probe(name: str) -> bool:

@@ -98,7 +98,7 @@ class Identity:
         number = self.inode(old)
         if tree:
             self._trees[new] = self._first_path(old)
-            for path in [each for each in self._moved if is_below(each, old) and each != old]:
+            for path in [each for each in list(self._moved) if is_below(each, old) and each != old]:
                 self._moved[new + path[len(old) :]] = self._moved[path]
         self._moved[new] = number
         self._moved[old] = self._hash(f"{old}\0{number}")

@@ -98,25 +98,26 @@ class Landing:
         entries = [each.entry for each in begun]
         for entry in entries:
             self._moves.find(entry)
-        wanted = {
-            entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent, entry.torn)
+        wanted = [
+            Unlinked(entry.where, entry.kind, entry.base, entry.sent, entry.torn)
             for entry in entries
+        ]
+        results = self._remover.remove(list({each.path: each for each in wanted}.values()))
+        return {
+            entry.ident: self._removed(entry, each.path, results[each.path])
+            for entry, each in zip(entries, wanted, strict=True)
         }
-        results = self._remover.remove(list(wanted.values()))
-        outcome: Outcome = {}
-        for entry in entries:
-            outcome[entry.ident] = self._removed(entry, results[entry.where])
-        return outcome
 
-    def _removed(self, entry: Entry, failure: OSError | None) -> OSError | None:
-        where = entry.where
+    def _removed(self, entry: Entry, where: str, failure: OSError | None) -> OSError | None:
         if failure is not None and (is_transient(failure) or failure.errno in WAITS):
             return failure
-        self._notes.drop(entry)
         if failure is None:
+            # First this: what is known no more is looked for in the tree.
             self._tree.changed(where, None)
+            self._notes.drop(entry)
         else:
             # It is shown again.
+            self._notes.drop(entry)
             self._tree.refresh(where)
             self._notes.report(where, f"not removed: {failure.strerror}")
         return None
@@ -153,7 +154,8 @@ class Landing:
             mtime_ns = entry.shown.mtime_ns
             mode = entry.wanted_mode if entry.kind is Kind.DIRECTORY else None
             self._overlay.attempt(entry, target)
-            item = StoreItem(key, target, b"", mode, mtime_ns=mtime_ns, kind=entry.kind)
+            exact = entry.exact_mode
+            item = StoreItem(key, target, b"", mode, exact, mtime_ns=mtime_ns, kind=entry.kind)
             return replace(item, link=entry.text, inherits=entry.inherits), None
         snapshot = entry.file.begin_store(self._tree.system.limits.upload)
         if snapshot is None:
@@ -193,7 +195,7 @@ class Landing:
             if entry.path:
                 # The copy is the conflict copy from now on: who still writes it writes that.
                 shown = join(split(entry.path)[0], split(result.landed_as)[1])
-                self._overlay.move(entry, shown)
+                self._moves.show_at(entry, shown)
             path, result = result.landed_as, result.attr or result
         if isinstance(result, OSError):
             if entry.file is not None:
@@ -213,7 +215,10 @@ class Landing:
             self._tree.changed(path, result)
         if entry.file is None:
             if entry.wanted_mode in (item.mode, result.mode & 0o7777):
-                entry.wanted_mode = None
+                # Asked for anew meanwhile, the same bits are wanted for sure.
+                again = entry.exact_mode and not item.exact_mode
+                if not again or entry.wanted_mode == result.mode & 0o7777:
+                    entry.wanted_mode, entry.exact_mode = None, False
             entry.landed(self._tree.localised(path, result))
         elif snapshot is not None:
             reach("store.proven")

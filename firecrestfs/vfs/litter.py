@@ -42,6 +42,18 @@ class Litter(dict[str, tuple[Attr, bytearray]]):
         """Open *path*, which must be here."""
         return MemoryHandle(self[path][1], flags, _FILE_BYTES)
 
+    def chmod(self, path: str, mode: int) -> None:
+        """Give *path*, which must be here, the mode *mode*."""
+        attr, content = self[path]
+        self[path] = (replace(attr, mode=mode), content)
+
+    def utime(self, path: str, atime_ns: int | None, mtime_ns: int | None) -> None:
+        """Give *path*, which must be here, these times; None leaves one as it is."""
+        attr, content = self[path]
+        atime_ns = attr.atime_ns if atime_ns is None else atime_ns
+        mtime_ns = attr.mtime_ns if mtime_ns is None else mtime_ns
+        self[path] = (replace(attr, atime_ns=atime_ns, mtime_ns=mtime_ns), content)
+
     def remove(self, path: str) -> bool:
         """Forget *path*; return whether it was here."""
         return self.pop(path, None) is not None
@@ -49,6 +61,11 @@ class Litter(dict[str, tuple[Attr, bytearray]]):
     def rename(self, old: str, new: str) -> None:
         """Give the file at *old* the path *new*."""
         self[new] = self.pop(old)
+
+    def move_below(self, old: str, new: str) -> None:
+        """Give everything below the directory *old* the same place below *new*."""
+        for each in [each for each in list(self) if is_below(each, old)]:
+            self.rename(each, new + each[len(old) :])
 
     def remove_below(self, path: str) -> None:
         """Forget everything at and below *path*."""

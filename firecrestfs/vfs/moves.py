@@ -90,9 +90,10 @@ class Moves:
         entry.moving = None
         self._overlay.release(entry)
         self._take_target(entry, target)
-        moved = self._overlay.settle(entry, target)
-        self._identity.move_inode(old, target, tree=entry.kind is Kind.DIRECTORY)
-        self._tree.changed(old, None)
+        with self._overlay.lock:
+            # In one step: nobody shall find it under its old name in between.
+            moved = self._overlay.settle(entry, target)
+            self._tree.changed(old, None)
         if entry.kind is Kind.DIRECTORY:
             self._tree.refresh(target)
         if entry.kind is Kind.SYMLINK:
@@ -111,6 +112,13 @@ class Moves:
         there = self._overlay.by_origin(target)
         if there is not None and there is not entry and not there.path:
             self._notes.drop(there)
+
+    def show_at(self, entry: Entry, path: str) -> list[Entry]:
+        """Show *entry* at *path*, with its number; return what moved with it."""
+        old = entry.path
+        moved = self._overlay.move(entry, path)
+        self._identity.move_inode(old, path, tree=entry.kind is Kind.DIRECTORY)
+        return moved
 
     def find(self, entry: Entry) -> None:
         """Find out where a file is that was unlinked while it was being renamed."""
@@ -131,7 +139,7 @@ class Moves:
             entry.path, f"the name is taken on the cluster; yours is kept as {split(name)[1]}"
         )
         self._tree.forget(entry.path)
-        self._notes.write_down(*self._overlay.move(entry, name))
+        self._notes.write_down(*self.show_at(entry, name))
 
     def _leave_both(self, entry: Entry, target: str) -> None:
         """Both names are one file on the cluster: both stay, and are shown again."""
@@ -162,7 +170,7 @@ class Moves:
             return exc
         # Shown under its old name again; what it was renamed over is there as well.
         replaced = self._overlay.release(entry)
-        moved = self._overlay.move(entry, origin)
+        moved = self.show_at(entry, origin)
         if replaced is not None:
             self._notes.drop(replaced)
         self._tree.forget(path)

@@ -197,12 +197,12 @@ class RemoteNames:
             raise os_error(errno.EPERM, old)
         self._view.require_creatable(new)
         entry = self.entry_at(old, attr)
-        for each in (entry, self._overlay.entry(split(new)[0])):
+        for each in (entry, self._overlay.entry(split(new)[0]), self._overlay.in_the_way(new)):
             if each is not None and self._overlay.differs(each):
                 self._stores.store_now(each)
         target = self._overlay.locate(new)
         if target is None:
-            raise os_error(errno.EBUSY, new, "its directory is not yet on the cluster")
+            raise os_error(errno.EBUSY, new, "what had its name is not yet gone from the cluster")
         origin = entry.origin
         self._tree.require_sendable(origin, target)
         after = self._parts.flights.commit(lambda: self._parts.bundler.link(origin, target))
@@ -235,6 +235,7 @@ class RemoteNames:
             return
         self._check_way(attr, old, new)
         self._rename(self.entry_at(old, attr), new)
+        self._view.litter.move_below(old, new)
 
     def _check_target(self, attr: Attr, new: str) -> None:
         target = self._view.attr_or_none(new)
@@ -269,7 +270,10 @@ class RemoteNames:
             if replaced is not None:
                 self._release_replaced(replaced)
                 self._overlay.unlink(replaced)
+            old, tree = entry.path, entry.kind is Kind.DIRECTORY
             moved = self._overlay.move(entry, new)
+            # What is made under the old name next is another file from now on.
+            self._identity.move_inode(old, new, tree=tree)
             left = self._left_by(moved)
             there = self._overlay.unlinked_at(entry)
             adopted = there is not None and self._adopter_of(there) is entry
@@ -315,6 +319,9 @@ class RemoteNames:
         file.create(attr.mode)
         if content:
             file.write(content, 0)
+        if attr.mtime_ns != attr.ctime_ns:
+            # It was given a time of its own.
+            file.set_times(attr.atime_ns, attr.mtime_ns)
         entry = Entry(file.ident, Kind.FILE, new, "", file)
         self._overlay.add(entry)
         self.take_place(entry)

@@ -30,14 +30,14 @@ class Overlay(Places):
             return self._changes_locked(entry)
 
     def local_entries(self, directory: str) -> list[DirEntry]:
-        """Return the entries of *directory* that are new or changed here."""
+        """Return the entries of *directory* that are new or changed here, or just landing."""
         with self.lock:
             names = sorted(self._names.get(directory, ()))
             entries = [self._shown[join(directory, name)] for name in names]
             return [
                 DirEntry(split(each.path)[1], each.attr)
                 for each in entries
-                if self._changes_locked(each)
+                if each.busy or self._changes_locked(each)
             ]
 
     # -- associations --------------------------------------------------------------------------
@@ -78,6 +78,9 @@ class Overlay(Places):
     def unlink(self, entry: Entry) -> None:
         """Show *entry* no more."""
         with self.lock:
+            if self._idents.get(entry.ident) is not entry:
+                # It was clean, and forgotten since the caller looked it up.
+                self.add(entry)
             self._hide_locked(entry)
             entry.path = ""
             self._note_locked(entry)
@@ -99,7 +102,8 @@ class Overlay(Places):
     def settle(self, entry: Entry, origin: str) -> list[Entry]:
         """Note that the cluster has *entry*, with all below it, at *origin* now ("": nowhere).
 
-        Returns the entries whose origin changed.
+        Where a store may have left it is no question any more. Returns the entries whose origin
+        changed.
         """
         with self.lock:
             old = entry.origin
@@ -126,6 +130,7 @@ class Overlay(Places):
             entry.attempted = target
             # It may have been unlinked a moment ago.
             self._note_attempt_locked(entry)
+            self._note_locked(entry)
 
     def planned(self, entry: Entry) -> str | None:
         """Return where *entry* will be once the directories above it are made, None: nowhere."""
@@ -196,6 +201,13 @@ class Overlay(Places):
             target = self._target_locked(entry)
             there = self._unlinked_locked(target)
             return there if there is not None and there is not entry and not there.path else None
+
+    def in_the_way(self, path: str) -> Entry | None:
+        """Return what the cluster has, or may have, where *path* would be: it was taken away."""
+        directory, name = split(path)
+        with self.lock:
+            above = self._locate_locked(directory)
+            return None if above is None else self._unlinked_locked(join(above, name))
 
     def replace(self, entry: Entry, there: Entry) -> None:
         """Let the move of *entry* take the place of the unlinked *there*, where it can.
@@ -280,6 +292,7 @@ class Overlay(Places):
         return found
 
     def _blockers_locked(self, entry: Entry) -> Iterator[Entry]:
+        yield from self._moving_above_locked(entry)
         if not entry.path:
             yield from self._removal_blockers_locked(entry)
             return
@@ -296,6 +309,15 @@ class Overlay(Places):
             return
         if not self._is_cycle_locked(entry, there):
             yield there
+
+    def _moving_above_locked(self, entry: Entry) -> Iterator[Entry]:
+        """Yield the directories that are being renamed and in which the cluster has *entry*."""
+        directory = split(entry.origin or entry.attempted or "/")[0]
+        while directory != "/":
+            above = self._origins.get(directory)
+            if above is not None and above.busy:
+                yield above
+            directory = split(directory)[0]
 
     def _removal_blockers_locked(self, entry: Entry) -> Iterator[Entry]:
         """A directory goes after what was renamed out of it, and after stores into it."""

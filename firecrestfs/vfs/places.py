@@ -76,11 +76,13 @@ class Places:
         if not self._odd:
             return set()
         with self.lock:
-            return {
+            away = {
                 name
                 for name in self._origin_names.get(remote_directory, ())
                 if not self._is_home_locked(self._origins[join(remote_directory, name)])
             }
+            attempts = (split(path) for path in self._attempts)
+            return away | {name for above, name in attempts if above == remote_directory}
 
     def all(self) -> list[Entry]:
         """Return all entries."""
@@ -116,10 +118,10 @@ class Places:
             return None
         top = entry.origin if entry is not None else ""
         remote = f"{top}{rest}" or "/"
-        # Something else that was there is shown elsewhere now, or not at all.
+        # Something else that was there, or may land there, is shown elsewhere now or not at all.
         at = remote
         while at != top and at != "/":
-            if at in self._origins:
+            if at in self._origins or at in self._attempts:
                 return None
             at = split(at)[0]
         return remote
@@ -139,7 +141,8 @@ class Places:
         return bool(entry.path) and self._target_locked(entry) == entry.origin
 
     def _note_locked(self, entry: Entry) -> None:
-        if entry.kind is Kind.DIRECTORY or entry.path != entry.origin:
+        unlinked = not entry.path and entry.attempted
+        if entry.kind is Kind.DIRECTORY or entry.path != entry.origin or unlinked:
             self._odd.add(entry.ident)
         else:
             self._odd.discard(entry.ident)

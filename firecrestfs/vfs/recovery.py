@@ -113,7 +113,8 @@ class Recovery:
         if file is None:
             entry.remote = record.base
             entry.text, entry.made_text = record.text, record.made_text
-            entry.wanted_mode, entry.inherits = record.mode, record.inherits
+            entry.wanted_mode, entry.exact_mode = record.mode, record.exact_mode
+            entry.inherits = record.inherits
             entry.shown = self._shown(record)
         return entry
 

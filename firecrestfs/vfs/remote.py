@@ -291,7 +291,10 @@ class RemoteFilesystem(Facts):
             raise os_error(errno.EOPNOTSUPP, path, "a link has no mode of its own")
         self._identity.require_owner(path, attr)
         mode &= 0o7777
-        if path in self._view.litter or (mode == attr.mode and not self._is_pending(path)):
+        if path in self._view.litter:
+            self._view.litter.chmod(path, mode)
+            return
+        if mode == attr.mode and not self._is_pending(path):
             return
         entry = self._names.entry_at(path, attr)
         if entry.origin:
@@ -300,7 +303,7 @@ class RemoteFilesystem(Facts):
             entry.file.set_mode(mode)
         elif entry.shown is not None:
             with self._overlay.lock:
-                entry.wanted_mode = mode
+                entry.wanted_mode, entry.exact_mode = mode, True
                 entry.shown = replace(entry.shown, mode=mode)
         self._changed_attributes(entry)
         self._view.moments.attributes_changed(path)
@@ -323,6 +326,7 @@ class RemoteFilesystem(Facts):
         if not self._identity.may(attr, os.W_OK):
             self._identity.require_owner(path, attr)
         if path in self._view.litter:
+            self._view.litter.utime(path, atime_ns, mtime_ns)
             return
         entry = self._names.entry_at(path, attr)
         if entry.file is not None:

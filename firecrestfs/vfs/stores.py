@@ -144,6 +144,7 @@ class Stores:
             entry.kind,
             entry.closed,
             entry.wanted_mode,
+            entry.exact_mode,
             base=entry.base,
             text=entry.text,
             made_text=entry.made_text,

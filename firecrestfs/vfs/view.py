@@ -101,7 +101,9 @@ class RemoteView:
 
     def readdir(self, path: str) -> Sequence[DirEntry]:
         """Return the entries of *path* by at most one request."""
-        entries = self._remote_entries(path)
+        # Looked at before as well: what lands meanwhile may be in neither of what comes after.
+        before = self._overlay.local_entries(path)
+        entries = {each.name: each.attr for each in before} | self._remote_entries(path)
         for entry in (*self._overlay.local_entries(path), *self.litter.entries(path)):
             entries[entry.name] = entry.attr
         if path == "/":
@@ -121,8 +123,9 @@ class RemoteView:
             if self.getattr(path).kind is not Kind.DIRECTORY:
                 raise os_error(errno.ENOTDIR, path)
             return {}
+        hidden = self._overlay.hidden_names(origin)
         entries = dict(self._tree.listing(origin))
-        for name in self._overlay.hidden_names(origin):
+        for name in hidden | self._overlay.hidden_names(origin):
             entries.pop(name, None)
         return entries
 
@@ -234,18 +237,22 @@ class RemoteView:
 
     def _known(self, path: str, entry: Entry) -> Attr:
         """Return what is shown for *entry*, while it is what the cluster has or shall have."""
-        file = entry.file
-        if self._overlay.is_orphan(path) or not entry.origin or entry.content_differs:
+        file, origin = entry.file, entry.origin
+        if self._overlay.is_orphan(path) or not origin or entry.content_differs:
             return entry.attr
         try:
             if file is not None and self._is_followed(file):
-                attr = self._tree.look_again(entry.origin)
+                attr = self._tree.look_again(origin)
             else:
-                attr = self._tree.getattr(entry.origin)
+                attr = self._tree.getattr(origin)
         except FileNotFoundError:
+            if self._is_landing(entry, origin):
+                return entry.attr
             if not self._overlay.differs(entry):
                 self._stores.give_up(entry)
             raise
+        if self._is_landing(entry, origin):
+            return entry.attr
         if file is not None:
             return self._known_file(entry, file, attr)
         if attr.kind is entry.kind and (self._overlay.differs(entry) or _is_same(entry, attr)):
@@ -270,6 +277,11 @@ class RemoteView:
         # writes it shall find out when it is stored, with both versions kept.
         self._stores.give_up(entry)
         return attr
+
+    @staticmethod
+    def _is_landing(entry: Entry, origin: str) -> bool:
+        """Tell whether what was heard of *entry* at *origin* is changing by our own hand."""
+        return entry.busy or entry.origin != origin
 
     @staticmethod
     def _is_followed(file: CachedFile) -> bool:

@@ -37,6 +37,31 @@ def test_a_secret_is_never_readable_for_others(fs: Driver, there: Path, server: 
     assert mode_of(os.stat(there / "key")) == 0o600
 
 
+@pytest.mark.parametrize("theirs", ["022", "027", "077"])
+def test_modes_in_a_tree_and_the_umask_of_the_cluster(
+    fs: Driver, there: Path, server: Server, theirs: str
+) -> None:
+    server.set(umask=theirs)
+    fs.listdir()
+    server.requests(reset=True)
+    fs.mkdir("t")
+    for number in range(20):
+        fs.write_file(f"t/f{number}", b"%d" % number)
+    fs.mkdir("t/private", 0o700)
+    fs.mkdir("t/shared")
+    fs.chmod("t/shared", 0o775)
+    fs.write_file("t/tool", b"#!/bin/sh\n")
+    fs.chmod("t/tool", 0o755)
+    fs.land()
+    kept = 0o777 & ~int(theirs, 8)
+    wanted = {"t": 0o755 & kept, "t/f7": 0o644 & kept, "t/private": 0o700 & kept}
+    wanted |= {"t/shared": 0o775, "t/tool": 0o755}
+    assert {name: mode_of(os.stat(there / name)) for name in wanted} == wanted
+    assert {name: mode_of(fs.stat(name)) for name in wanted} == wanted
+    # What a umask takes is the cluster's to decide; only what was asked for costs a request.
+    assert sum("chmod" in endpoint for endpoint in server.requests()) <= 2
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o755, 0o444, 0o4755, 0o000])
 def test_chmod_of_a_stored_file(fs: Driver, there: Path, mode: int) -> None:
     (there / "f").write_bytes(b"content")

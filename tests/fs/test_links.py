@@ -165,6 +165,52 @@ def test_a_write_through_one_hard_link_is_seen_through_the_other(fs: Driver, the
     assert fs.read_file("b") == b"content and more"
 
 
+@pytest.mark.parametrize("gone", ["unlinked", "renamed"])
+def test_a_hard_link_under_a_name_that_became_free(fs: Driver, there: Path, gone: str) -> None:
+    (there / "a").write_bytes(b"content")
+    (there / "b").write_bytes(b"other")
+    if gone == "unlinked":
+        fs.unlink("b")
+    else:
+        fs.rename("b", "c")
+    fs.link("a", "b")
+    fs.land()
+    assert (there / "b").read_bytes() == fs.read_file("b") == b"content"
+    assert os.stat(there / "b").st_ino == os.stat(there / "a").st_ino
+    assert (there / "c").exists() == (gone == "renamed")
+
+
+@pytest.mark.parametrize("way", ["one", "tree"])
+def test_removing_the_other_name_of_what_was_written(fs: Driver, there: Path, way: str) -> None:
+    fs.mkdir("d")
+    fs.write_file("d/a", b"content")
+    fs.link("d/a", "d/b")
+    assert fs.read_file("d/b") == b"content"
+    fs.append("d/a", b" and more")
+    fs.land()
+    fs.unlink("d/b")
+    if way == "one":
+        fs.land()
+        assert os.listdir(there / "d") == ["a"]
+        assert (there / "d" / "a").read_bytes() == b"content and more"
+    fs.unlink("d/a")
+    fs.rmdir("d")
+    fs.land()
+    assert os.listdir(there) == []
+
+
+def test_the_other_name_of_what_somebody_else_wrote_is_kept(fs: Driver, there: Path) -> None:
+    (there / "a").write_bytes(b"content")
+    fs.link("a", "b")
+    assert fs.read_file("b") == b"content"
+    fs.append("a", b" and more")
+    fs.land()
+    (there / "b").write_bytes(b"somebody else's, and newer")
+    fs.unlink("b")
+    fs.land()
+    assert (there / "b").read_bytes() == b"somebody else's, and newer"
+
+
 def test_directories_have_no_hard_links(fs: Driver, there: Path) -> None:
     (there / "d").mkdir()
     with pytest.raises(OSError) as refusal:

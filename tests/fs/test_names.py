@@ -207,6 +207,40 @@ def test_litter_of_desktops_stays_here(fs: Driver, there: Path, server: Server, 
     assert server.requests() == []
 
 
+@pytest.mark.parametrize("temporary", ["._big.x7Yz0Q", "._big.swp", "._big"])
+def test_a_file_that_is_written_under_a_temporary_name(
+    fs: Driver, there: Path, temporary: str
+) -> None:
+    # `._big.x7Yz0Q` is how rsync calls what becomes `_big`.
+    size = 1_500_000 if temporary != "._big" else 1000
+    fs.write_file(temporary, b"x" * size, mode=0o600)
+    fs.utime(temporary, 0, 1_600_000_000_123_456_789)
+    fs.chmod(temporary, 0o640)
+    fs.rename(temporary, "_big")
+    for _ in range(2):
+        found = fs.lstat("_big")
+        assert (found.st_size, found.st_mode & 0o777) == (size, 0o640)
+        assert found.st_mtime_ns // 10**9 == 1_600_000_000
+        fs.land()
+        fs.refresh()
+    landed = (there / "_big").stat()
+    assert (landed.st_size, landed.st_mode & 0o777) == (size, 0o640)
+    assert landed.st_mtime_ns == 1_600_000_000_123_456_789
+    assert os.listdir(there) == ["_big"]
+
+
+def test_litter_moves_with_its_directory(fs: Driver, there: Path) -> None:
+    fs.mkdir("d")
+    fs.write_file("d/._x", b"litter")
+    fs.rename("d", "e")
+    assert fs.listdir("e") == ["._x"]
+    fs.mkdir("d")
+    assert fs.listdir("d") == []
+    assert fs.read_file("e/._x") == b"litter"
+    fs.land()
+    assert os.listdir(there / "e") == []
+
+
 @pytest.mark.parametrize("name", [".Trash", ".Trash-0", f".Trash-{os.getuid()}"])
 def test_there_is_no_bin_on_a_cluster(fs: Driver, there: Path, server: Server, name: str) -> None:
     assert not fs.exists(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,4 +157,61 @@ def test_what_has_no_name_is_never_stored(fs: Driver, there: Path, server: Serve
     assert fs.pread(fd, 100, 0) == b"beforeafter"
     fs.close(fd)
     assert server.requests() == []
+    assert os.listdir(there) == []
+
+
+MAKERS: dict[str, Callable[[Driver], None]] = {
+    "file": lambda fs: fs.write_file("f", b"first"),
+    "symlink": lambda fs: fs.symlink("first", "f"),
+    "directory": lambda fs: fs.mkdir("f"),
+}
+
+
+@pytest.mark.parametrize("made", MAKERS)
+def test_a_new_file_while_the_old_one_is_on_its_way(
+    fs: Driver, there: Path, server: Server, made: str
+) -> None:
+    assert not fs.exists("f")
+    making = ("*upload", "*mkdir", "*symlink", "*extract")
+    server.faults([{"kind": "stall", "match": each, "seconds": 1.2} for each in making])
+    MAKERS[made](fs)
+    thread = threading.Thread(target=fs.sync, daemon=True)
+    thread.start()
+    assert wait_for(lambda: fs.pending().get("f", {}).get("state") == "storing")
+    (fs.rmdir if made == "directory" else fs.unlink)("f")
+    # What is on its way is hidden, also where it has landed before it is removed.
+    assert not wait_for(lambda: fs.exists("f") or fs.listdir() != [], 1.0)
+    thread.join(60)
+    assert not thread.is_alive()
+    for content in (b"second", b"third"):
+        fs.close(fs.open("f", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        fs.write_file("f", content)
+        fs.land()
+        assert (there / "f").read_bytes() == content
+        fs.unlink("f")
+    fs.land()
+    assert os.listdir(there) == []
+
+
+def test_a_name_stays_free_while_it_is_removed(fs: Driver, there: Path) -> None:
+    stop = threading.Event()
+
+    def store() -> None:
+        while not stop.is_set():
+            fs.sync()
+
+    thread = threading.Thread(target=store)
+    thread.start()
+    try:
+        for number in range(60):
+            fs.close(fs.open("f", os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            fs.write_file("f", b"%d" % number)
+            assert fs.listdir() == ["f"]
+            fs.unlink("f")
+            assert not fs.exists("f")
+            assert fs.listdir() == []
+    finally:
+        stop.set()
+        thread.join()
+    fs.land()
     assert os.listdir(there) == []

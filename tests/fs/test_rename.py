@@ -211,6 +211,49 @@ def test_an_edit_after_a_rename_is_no_conflict(fs: Driver, there: Path, server: 
     assert os.listdir(there) == ["b"]
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_new_file_under_the_old_name_is_another_file(
+    fs: Driver, there: Path, stored: bool
+) -> None:
+    # By these numbers `tail -F` knows a log that was replaced, and `cp` and `diff` one file.
+    fs.write_file("log", b"first")
+    if stored:
+        fs.land()
+    number = fs.stat("log").st_ino
+    fs.rename("log", "log.1")
+    fs.write_file("log", b"second")
+    for _ in range(2):
+        assert fs.stat("log.1").st_ino == number != fs.stat("log").st_ino
+        fs.land()
+    fs.refresh()
+    assert fs.stat("log.1").st_ino == number != fs.stat("log").st_ino
+
+
+def test_what_is_in_a_directory_that_is_being_renamed(
+    fs: Driver, there: Path, server: Server
+) -> None:
+    (there / "old").mkdir()
+    for number in range(4):
+        (there / "old" / f"f{number}").write_bytes(b"%d" % number)
+    fs.listdir("old")
+    server.set(queue_seconds=1.0)
+    server.faults([{"kind": "stall", "match": "*rename", "seconds": 1.0}])
+    fs.rename("old", "new")
+    thread = threading.Thread(target=fs.sync, daemon=True)
+    thread.start()
+    assert wait_for(lambda: fs.pending().get("new", {}).get("state") == "storing")
+    fs.unlink("new/f0")
+    fs.rename("new/f1", "f1")
+    fs.append("new/f2", b" and more")
+    thread.join(60)
+    assert not thread.is_alive()
+    fs.land()
+    assert sorted(os.listdir(there)) == ["f1", "new"] == sorted(fs.listdir())
+    assert sorted(os.listdir(there / "new")) == ["f2", "f3"] == sorted(fs.listdir("new"))
+    assert (there / "new" / "f2").read_bytes() == b"2 and more"
+    assert (there / "f1").read_bytes() == b"1"
+
+
 def test_symlinks(fs: Driver, there: Path) -> None:
     (there / "a").symlink_to("target")
     fs.rename("a", "b")

@@ -100,6 +100,7 @@ def test_modes(shell: Shell, place: Place) -> None:
     assert place.stat("tool").mode & 0o111 == 0o111
     assert place.stat("own").mode == 0o700
     shell.run("chmod 444 plain; chmod 750 own")
+    shell.sync()
     assert (place.stat("plain").mode, place.stat("own").mode) == (0o444, 0o750)
 
 
@@ -151,6 +152,8 @@ def test_rename_of_stored_files(shell: Shell, place: Place) -> None:
     place.mkdir("dir")
     inode = place.stat("a").ino
     shell.run("mv a moved; mv moved b; mv b dir/")
+    assert shell.run("cat dir/b; ls") == "content of adir\n"
+    shell.sync()
     assert place.names() == ["dir"]
     assert place.names("dir") == ["b"]
     assert (place.get("dir/b"), place.stat("dir/b").ino) == (b"content of a", inode)
@@ -185,6 +188,7 @@ def test_symlinks(shell: Shell, place: Place) -> None:
     place.put("file", b"content")
     place.mkdir("dir")
     shell.run('ln -s file rel; ln -s ../nowhere dangling; ln -s "$PWD/dir" abs; ln -s dir d')
+    shell.sync()
     assert place.client.readlink(place.system, place / "rel") == "file"
     assert place.client.readlink(place.system, place / "dangling") == "../nowhere"
     assert shell.run("cat rel; readlink rel dangling d; test -d abs && echo yes") == (
@@ -194,6 +198,7 @@ def test_symlinks(shell: Shell, place: Place) -> None:
     shell.refresh()
     assert shell.run("cat rel; readlink rel; test -d d && echo yes") == "contentfile\nyes\n"
     shell.run("rm rel dangling abs d")
+    shell.sync()
     assert place.names() == ["dir", "file"]
 
 
@@ -212,6 +217,7 @@ def test_hard_links(shell: Shell, place: Place) -> None:
 
 def test_directories(shell: Shell, place: Place) -> None:
     shell.run("mkdir -p a/b/c; rmdir a/b/c")
+    shell.sync()
     assert place.names("a") == ["b"]
     assert "not empty" in shell.fails("rmdir a").lower()
     assert "exists" in shell.fails("mkdir a").lower()
@@ -222,6 +228,7 @@ def test_rm_rf(shell: Shell, place: Place) -> None:
     place.plant(*(member(f"tree/d{n}/.h/f{m}", b"x") for n in range(4) for m in range(10)))
     place.put("kept", b"x")
     shell.run("rm -rf tree")
+    shell.sync()
     assert place.names() == ["kept"]
 
 
@@ -240,6 +247,7 @@ def test_a_tree_of_odd_names(shell: Shell, place: Place, tmp_path: Path) -> None
         assert place.get(f"tree/{name}/sub/{name}") == name.encode()
     shell.refresh()
     shell.run('diff -r "$TREE" tree; rm -rf tree', TREE=tree)
+    shell.sync()
     assert place.names() == []
 
 
@@ -270,6 +278,7 @@ def test_permissions(shell: Shell, place: Place) -> None:
         assert "permission denied" in shell.fails("cat closed").lower()
     assert "not permitted" in shell.fails("chown 1 closed").lower()
     shell.run("rm -f closed")
+    shell.sync()
     assert place.names() == []
 
 

@@ -108,6 +108,20 @@ def test_a_umask_takes_from_a_new_file_without_a_request(
     assert "ops/chmod" not in counts(emulator)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "mode", "left"),
+    [("077", 0o644, 0o600), ("077", 0o444, 0o400), ("027", 0o644, 0o640), ("007", 0o664, 0o660)],
+)
+def test_a_strict_umask_takes_all_of_a_class(
+    engine: TransferEngine, there: Remote, emulator: Emulator, theirs: str, mode: int, left: int
+) -> None:
+    emulator.knobs.put("umask", theirs)
+    attr = store(engine, there / "f", b"hello", mode=mode)
+    assert attr.mode == left == mode_of(there)
+    assert "ops/chmod" not in counts(emulator)
+    assert store(engine, there / "g", b"hello", mode=mode, exact_mode=True).mode == mode
+
+
 @pytest.mark.parametrize(("mode", "left"), [(0o755, 0o755), (0o777, 0o755), (0o775, 0o755)])
 def test_a_new_program_can_be_run(
     engine: TransferEngine, there: Remote, mode: int, left: int

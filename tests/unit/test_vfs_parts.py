@@ -144,6 +144,18 @@ def test_litter_stays_here_and_comes_back() -> None:
     assert not litter.remove("/d/._x")
 
 
+def test_litter_keeps_what_it_is_given() -> None:
+    litter = Litter()
+    litter.create("/d/._x", make_attr(mode=0o600), os.O_RDWR).write(b"abc", 0)
+    litter.chmod("/d/._x", 0o644)
+    litter.utime("/d/._x", None, 5)
+    found = litter.attr("/d/._x")
+    assert (found.mode, found.mtime_ns, found.size) == (0o644, 5, 3)
+    litter.move_below("/d", "/e")
+    assert litter.content("/e/._x") == b"abc"
+    assert "/d/._x" not in litter
+
+
 def test_litter_goes_with_its_directory() -> None:
     litter = Litter()
     for path in ("/d/._a", "/d/e/._b", "/dx/._c"):
@@ -160,6 +172,10 @@ def test_litter_goes_with_its_directory() -> None:
         (".Trashes-of-mine", False, False, False, False),
         (".DS_Store", False, True, True, False),
         ("._photo.jpg", False, True, True, False),
+        ("._", False, True, True, False),
+        ("._data.bin.x7Yz0Q", False, False, False, False),
+        ("._notes.txt.swp", False, False, False, False),
+        ("._notes.txt.swpx", False, False, False, False),
         (".hidden", False, False, True, False),
         (".directory", False, False, True, False),
         (".git", False, False, False, False),
