@@ -15,7 +15,7 @@ from ..harness import Server, wait_for
 from .conftest import KINDS, PART, LargeSites
 from .test_reading import MIB, blob
 from .test_reading_faults import links, logs
-from .test_writing import same, uploads
+from .test_writing import LONG_AGO, same, uploads
 
 #: Where the bytes go in.
 SEND = "store/[fp]*"
@@ -103,6 +103,29 @@ def test_a_mount_that_dies_goes_on(
     assert uploads(server) == 1
     assert os.listdir(there) == ["f"]
     assert wait_for(lambda: not logs(there))
+
+
+def test_a_mount_that_dies_before_the_time_is_given(
+    large_sites: LargeSites, kind: str, fs: Driver, there: Path, server: Server
+) -> None:
+    site, driver = own_site(large_sites, kind, fs)
+    assert site.mounted is not None
+    server.set(queue_seconds=2.0)
+    fd = driver.open("f", os.O_WRONLY | os.O_CREAT)
+    driver.pwrite(fd, blob(MIB), 0)
+    os.utime(fd, ns=(LONG_AGO, LONG_AGO))
+    driver.close(fd)
+    assert wait_for(lambda: (there / "f").exists())
+    site.mounted.kill()
+    driver.close_all()
+    server.set(queue_seconds=0.05)
+    site.mounted.ensure()
+    driver.land()
+    assert same(there / "f", blob(MIB))
+    assert (there / "f").stat().st_mtime_ns == LONG_AGO
+    assert uploads(server) == 1
+    assert os.listdir(there) == ["f"]
+    assert wait_for(lambda: not logs(there) and not links(there))
 
 
 @pytest.mark.parametrize("knobs", [{"disk_full": True}, {"quota": 8 * MIB}], ids=["disk", "quota"])
