@@ -80,7 +80,7 @@ class RemoteJobs:
         if self._account:
             directives = directives.replace("{account}", self._account)
         # One that begins after we are gone, and all is tidied up, leaves nothing where it succeeds.
-        tidy = f"trap '[[ $? != 0 ]] || rm -f -- \"$words\"' EXIT"
+        tidy = "trap '[[ $? != 0 ]] || rm -f -- \"$words\"' EXIT"
         script = f"#!/bin/bash\n{directives}\nset -e\nexec 2>&1\nwords={quoted(words)}\n{tidy}\n"
         script += f"{commands}\n"
         try:
