@@ -82,6 +82,9 @@ class LargeStores:
         row = Row(item.path, "up", item.size)
         with self._board.showing(row):
             in_place = self.v1 and now is not None and not self._placing.may_replace(now)
+            text = "%s goes by the object store, %s: its %d bytes are over the %d of one request"
+            way = "into the file that is there" if in_place else "under another name first"
+            log.info(text, item.path, way, item.size, self.system.limits.upload)
             landing = Sending(self, item, local, row, in_place).run()
             if landing.temporary != item.path:
                 self._placing.place(item, now, landing)

@@ -79,6 +79,8 @@ class Staging:
         if known is not None:
             return known
         refuse_other_ways(self._system, path, "read")
+        text = "%s comes by the object store: its %d bytes are over the %d of one request"
+        log.info(text, path, before.size, self._system.limits.download)
         for attempt in range(_TRIES):
             url, info = self._stage(path, before.size, row, wanted)
             after = self._client.stat(self._system.name, path)
