@@ -5,7 +5,7 @@
 WORKERS ?= 3
 
 .NOTPARALLEL:
-.PHONY: help setup demo test crash-test model-test lint types bench bench-writeback bench-jobs api-docs clean
+.PHONY: help setup demo test crash-test model-test lint types bench bench-writeback bench-large bench-jobs api-docs clean
 
 help:
 	@echo 'make demo    mount an emulated centre to play with; Ctrl-C leaves nothing behind'
@@ -17,6 +17,7 @@ help:
 	@echo 'make types   check the types with mypy'
 	@echo 'make bench   measure a mount of the emulated centre'
 	@echo 'make bench-writeback  measure copying into it, beside rclone, sshfs and pyfirecrest'
+	@echo 'make bench-large  measure files of a gigabyte, beside curl and pyfirecrest'
 	@echo 'make bench-jobs  measure its .jobs'
 	@echo 'make api-docs  write the reference of the Python client into build/api'
 	@echo 'make clean   remove .venv and all caches'
@@ -60,6 +61,10 @@ bench:
 bench-writeback:
 	@scripts/setup test
 	@.venv/bin/python scripts/bench_writeback.py $(ARGS)
+
+bench-large:
+	@scripts/setup test
+	@.venv/bin/python scripts/bench_large.py $(ARGS)
 
 bench-jobs:
 	@scripts/setup test

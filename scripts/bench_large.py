@@ -5,7 +5,11 @@
 Each way, in turns: the bytes by curl to and from the object store's links, which is the limit;
 the same file through the mount, of which the time that its bytes move counts; and the official
 client's own transfer, beginning to end, beside the mount's. The best round of each counts: other
-work on this machine must not decide.
+work on this machine must not decide. Before each way everything is on the disk and out of memory,
+and each writes to a new file: else the second pays for what the first has left to be written.
+
+Then how soon after an object exists a reader has the first byte, and ten large siblings read in a
+row beside ten single ones, where each staging waits in a queue.
 
 Exit status: 0 the ratio to the limit and the memory are within bounds · 1 one isn't · 2 the
 benchmark itself failed.
@@ -14,9 +18,11 @@ benchmark itself failed.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +39,9 @@ import firecrestfs.api as f7t
 MIB = 1 << 20
 PART = 64 * MIB
 RATIO, MEMORY_MIB = 0.8, 150
+SIBLINGS, SIBLING_MIB = 10, 8
+#: Seconds in the queue: of the siblings, and of the one whose first byte is waited for.
+SIBLING_QUEUE_S, QUEUE_S = 5.0, 12.0
 SETTINGS = {"poll_interval": 0.5, "queue_seconds": 0.0, "max_part_size": PART}
 
 
@@ -56,8 +65,10 @@ class Bench:
         """Return the seconds that curl takes for the staged object."""
         down = self.client.external_download(self.system, f"{self.home}/{name}")
         link = down.object_storage_link
-        target = self.world.root / "curl.bin"
-        return timed(lambda: run(["curl", "-fsS", "-o", str(target), link]))
+        target = self.world.root / f"curl-{name}"
+        seconds = timed(lambda: run(["curl", "-fsS", "-o", str(target), link]))
+        target.unlink()
+        return seconds
 
     def mount_down(self, name: str) -> tuple[float, float]:
         """Return the seconds of the data phase, and those of all."""
@@ -131,7 +142,65 @@ class Bench:
 
         return timed(work)
 
+    # -- waits --------------------------------------------------------------------------------
+
+    def first_byte(self) -> float:
+        """Return the seconds from when an object exists until a reader has its first byte."""
+        size = 64 * MIB
+        self.put("first.bin", size)
+        self.world.server.set({"queue_seconds": QUEUE_S})
+        before = self._stored()
+        exists: list[float] = []
+
+        def watch() -> None:
+            while self._stored() < before + size:
+                time.sleep(0.005)
+            exists.append(time.perf_counter())
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        run(["head", "-c", "1", str(self.place / "first.bin")])
+        seen = time.perf_counter()
+        watcher.join(10)
+        return seen - exists[0]
+
+    def siblings(self) -> tuple[float, float]:
+        """Return the seconds of ten siblings in a row, and ten times those of a single one."""
+        self.world.server.set({"queue_seconds": SIBLING_QUEUE_S})
+        for folder in ("single", "row"):
+            for number in range(SIBLINGS):
+                self.put(f"{folder}/{number}.bin", SIBLING_MIB * MIB)
+        single = timed(lambda: run(["cat", str(self.place / "single/0.bin")]))
+        names = [str(self.place / f"row/{number}.bin") for number in range(SIBLINGS)]
+        return timed(lambda: run(["cat", *names])), SIBLINGS * single
+
+    def put(self, name: str, size: int) -> None:
+        """Let the cluster have a file of the first *size* bytes of ours, and the mount know it."""
+        far = self.world.server.local_home / name
+        far.parent.mkdir(exist_ok=True)
+        run(["dd", f"if={self.local}", f"of={far}", "bs=1M", f"count={size // MIB}"])
+        # It is looked for at once: the mount may have been told lately that there is none.
+        firecrestfs("refresh", str(self.place))
+
+    def _stored(self) -> int:
+        """Return how many bytes the object store holds."""
+        total = 0
+        for folder in self.world.root.glob("clusters/.store"):
+            for entry in os.scandir(folder):
+                total += entry.stat().st_size
+        return total
+
     # -- how far ------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Have everything of ours on the disk, and nothing of it in memory."""
+        os.sync()
+        root = self.world.root
+        for path in [self.local, *(root / "clusters").rglob("*"), *(root / "cache").rglob("*")]:
+            if path.is_file() and not path.is_symlink():
+                fd = os.open(path, os.O_RDONLY)
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(fd)
 
     def _phase(self, words: str, work: Callable[[], object]) -> tuple[float, float]:
         """Do *work* and return how long its bytes moved, by the mount's log, and how long it took.
@@ -173,18 +242,22 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
 
     for number in range(rounds):
         name = f"down-{number}.bin"
-        far = bench.world.server.local_home / name
-        run(["cp", str(bench.local), str(far)])
+        bench.put(name, bench.size)
+        bench.settle()
         note("curl down", bench.curl_down(name))
+        bench.settle()
         phase, whole = bench.mount_down(name)
         note("mount down", phase)
         note("mount down, all", whole)
+        bench.settle()
         note("pyfirecrest down, all", bench.client_down(name))
-        far.unlink()
+        bench.settle()
         note("curl up", bench.curl_up(f"curl-{number}.bin"))
+        bench.settle()
         phase, whole = bench.mount_up(f"up-{number}.bin")
         note("mount up", phase)
         note("mount up, all", whole)
+        bench.settle()
         try:
             note("pyfirecrest up, all", bench.client_up(f"theirs-{number}.bin"))
         except Exception as exc:
@@ -192,8 +265,9 @@ def measure(bench: Bench, rounds: int) -> dict[str, float]:
     return best
 
 
-def report(best: dict[str, float], size: int, memory: int) -> bool:
+def report(best: dict[str, float], bench: Bench, memory: int) -> bool:
     """Print the table; return whether all is within bounds."""
+    size = bench.size
     for what, seconds in best.items():
         print(f"{what:24} {seconds:7.2f} s  {size / MIB / seconds:8.0f} MiB/s")
     good = True
@@ -202,6 +276,9 @@ def report(best: dict[str, float], size: int, memory: int) -> bool:
         good &= ratio >= RATIO
         print(f"ratio to the limit, {way:5} {ratio:6.2f}  (at least {RATIO})")
     print(f"peak memory of the mount {memory:5} MiB  (at most {MEMORY_MIB})")
+    print(f"first byte after the object exists {bench.first_byte():5.2f} s")
+    row, single = bench.siblings()
+    print(f"{SIBLINGS} siblings in a row {row:6.2f} s, one by one {single:.2f} s")
     return good and memory <= MEMORY_MIB
 
 
@@ -220,7 +297,7 @@ def main() -> int:
             bench = Bench(world, mount, options.api, options.mib * MIB)
             run(["dd", "if=/dev/urandom", f"of={bench.local}", "bs=1M", f"count={options.mib}"])
             best = measure(bench, options.rounds)
-            return 0 if report(best, bench.size, bench.memory_mib()) else 1
+            return 0 if report(best, bench, bench.memory_mib()) else 1
     except (OSError, RuntimeError, subprocess.SubprocessError) as exc:
         print(f"the benchmark failed: {exc}", file=sys.stderr)
         return 2

@@ -28,6 +28,8 @@ from .v1 import ServerV1
 from .v2 import ServerV2
 from .wire import clock
 
+#: Seconds between two looks at a job whose object is looked for more often: the first, the most.
+_FIRST_S, _LONGEST_S = 0.2, 5.0
 #: States of a job that has yet to begin.
 _QUEUED = frozenset({"PENDING", "CONFIGURING", "REQUEUED"})
 
@@ -150,14 +152,21 @@ class DownloadV2:
         self.task_id = self._job.job_id
         self.phase, self.leftovers = "queued", self._job.logs
         self._known = clock()  # when the scheduler last knew the job
+        self._pause, self._not_before = _FIRST_S, 0.0  # until the next look at the job
 
     def look(self) -> Look:
         """Return 116 until the job has ended, then 117 where the object is whole, else 118.
 
-        The object appears at once and whole, a moment before that.
+        The object appears at once and whole, a moment before that. To look for it costs FirecREST
+        nothing, so who is eager may do so as often as they like; the job is asked for less often.
         """
-        if self._eager and self._staged_size() == self._size:
-            return Look("117", {**self._shown, "url": self._url})
+        if self._eager:
+            if self._staged_size() == self._size:
+                return Look("117", {**self._shown, "url": self._url})
+            if clock() < self._not_before:
+                return Look("116", dict(self._shown))
+            self._not_before = clock() + self._pause
+            self._pause = min(self._pause * 1.5, _LONGEST_S)
         if not self._is_over():
             return Look("116", dict(self._shown))
         found = self._verdict()

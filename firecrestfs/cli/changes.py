@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from .places import (
     kept_path,
     places,
     readable,
+    refresh_at,
     tell,
 )
 
@@ -49,8 +49,7 @@ def refresh(path: tuple[str, ...]) -> None:
     Example:  firecrestfs refresh ~/hpc/daint/scratch/me
     """
     for each in places(path):
-        with open(control_file(each.mountpoint, "refresh"), "wb", buffering=0) as file:
-            file.write(os.fsencode(each.inside + "\n"))
+        refresh_at(each.mountpoint, each.inside)
 
 
 @click.command()

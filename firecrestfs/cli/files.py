@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from .. import mountpoints
-from .places import read_status, tell
+from .places import read_status, refresh_at, tell
 
 
 def _order(mountpoint: str, verb: str, text: str) -> None:
@@ -59,7 +59,12 @@ def _files_of(path: str) -> list[str]:
 def _fetch(path: str, failed: dict[str, str]) -> None:
     try:
         mountpoint = mountpoints.mount_of(path)
-        _order(mountpoint, "fetch", path[len(mountpoint) :])
+        try:
+            _order(mountpoint, "fetch", path[len(mountpoint) :])
+        except FileNotFoundError:
+            # The mount may only remember that there was none: who orders a file knows better.
+            refresh_at(mountpoint, os.path.dirname(path)[len(mountpoint) :])
+            _order(mountpoint, "fetch", path[len(mountpoint) :])
     except OSError as exc:
         failed[path] = exc.strerror or str(exc)
 

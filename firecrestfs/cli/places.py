@@ -96,6 +96,12 @@ def tell(mountpoint: str, verb: str, text: str = "") -> dict[str, Any]:
     return found
 
 
+def refresh_at(mountpoint: str, inside: str) -> None:
+    """Have the mount forget what it remembers at and below the path *inside* it."""
+    with open(control_file(mountpoint, "refresh"), "wb", buffering=0) as file:
+        file.write(os.fsencode(inside + "\n"))
+
+
 # -- not mounted -----------------------------------------------------------------------------------
 
 

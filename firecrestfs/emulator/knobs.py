@@ -47,6 +47,7 @@ class Knobs:
     )
     late_objects: float = _knob(0.0, "seconds until a stored object can be seen")
     min_part_size: int = _knob(5 * 1024 * 1024, "least bytes of a part of an object but the last")
+    store_url: str = _knob("", "another S3 server to stage by, from the start on; empty: our own")
     object_days: float = _knob(10.0, "days until the object store removes an object")
     complete_twice: bool = _knob(False, "completing an upload again is fine; else NoSuchUpload")
     queue_seconds: float = _knob(0.5, "how long a job stays PENDING although a slot is free")

@@ -24,7 +24,7 @@ from .control import Control
 from .faults import FaultBoard
 from .frontdoor import FrontDoor
 from .knobs import Knobs
-from .objectstore import PREFIX, ObjectStore
+from .objectstore import PREFIX, store_at
 from .populate import Population
 from .requestlog import RequestLog
 from .site import Site
@@ -74,7 +74,7 @@ class Emulator:
             )
             for spec in (SystemSpec(one) if isinstance(one, str) else one for one in systems)
         }
-        self.store = ObjectStore(self.root / ".store", self.knobs)
+        self.store = store_at(self.root / ".store", self.knobs)
         self._site = Site(self.knobs, self.tokens, self.clusters, self.store)
         self._port = port
         self._web: WebServer | None = None
@@ -91,7 +91,7 @@ class Emulator:
         groups = [group.gid for one in self.clusters.values() for group in one.account.groups[1:]]
         web = WebServer(FrontDoor(app, self._site, version.canonical_path), self._port, groups)
         self.url = self._site.url = web.start()
-        self.store.url = self.url + PREFIX
+        self.store.url = self.store.url or self.url + PREFIX
         self._web = web
         if not Emulator._jobs_run_here:
             obstacle = self.cluster.job_obstacle()

@@ -79,7 +79,10 @@ class RemoteJobs:
         directives = "\n".join(self._system.directives)
         if self._account:
             directives = directives.replace("{account}", self._account)
-        script = f"#!/bin/bash\n{directives}\nset -e\nexec 2>&1\n{commands}\n"
+        # One that begins after we are gone, and all is tidied up, leaves nothing where it succeeds.
+        tidy = "trap '[[ $? != 0 ]] || rm -f -- \"$words\"' EXIT"
+        script = f"#!/bin/bash\n{directives}\nset -e\nexec 2>&1\nwords={quoted(words)}\n{tidy}\n"
+        script += f"{commands}\n"
         try:
             job_id = self._client.submit(
                 self._system.name,

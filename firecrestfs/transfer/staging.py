@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks: the first, and the most, to which they grow by half at a time.
 _FIRST_S, _LONGEST_S = 0.2, 5.0
+#: Objects are looked for in the store, which minds less, so that who reads them waits no longer
+#: than need be: by this part of the time that it has taken, or by the most, if that is less.
+_PART, _LONGEST_OBJECT_S = 0.1, 2.0
 #: A job may wait in a queue for a day; a task of v1 begins at once and reads so fast at least.
 _QUEUE_S, _TASK_S, _TASK_BYTES_S = 86_400.0, 600.0, 2_000_000
 #: A file that changes again and again while it is staged is given up after so many tries.
@@ -76,6 +79,8 @@ class Staging:
         if known is not None:
             return known
         refuse_other_ways(self._system, path, "read")
+        text = "%s comes by the object store: its %d bytes are over the %d of one request"
+        log.info(text, path, before.size, self._system.limits.download)
         for attempt in range(_TRIES):
             url, info = self._stage(path, before.size, row, wanted)
             after = self._client.stat(self._system.name, path)
@@ -151,7 +156,10 @@ class Staging:
                 raise os_error(
                     errno.ETIMEDOUT, path, f"not staged within {patience / 60:.0f} minutes"
                 )
-            pause = min(pause * 1.5, _LONGEST_S)
+            if v1:
+                pause = min(pause * 1.5, _LONGEST_S)
+            else:
+                pause = min(max(_FIRST_S, waited * _PART), _LONGEST_OBJECT_S)
 
     @staticmethod
     def _in_progress(order: ExternalDownload) -> bool:

@@ -151,6 +151,12 @@ def test_fetching(fs: Driver, there: Path, server: Server, site: Site) -> None:
         assert fs.getxattr(name, "user.firecrest.state") == b"cached"
         assert fs.read_file(name) == blob(2 * MIB)
     assert orders(server) == 0
+    # What the cluster has got a moment ago is found, although the mount remembers none.
+    assert not fs.exists("late")
+    (there / "late").write_bytes(b"here")
+    done = site.mounted.cli("fetch", fs.path("late"))
+    assert done.returncode == 0, done.stderr
+    assert fs.read_file("late") == b"here"
     done = site.mounted.cli("fetch", fs.path("none"))
     assert done.returncode == 1
     assert "none" in done.stderr

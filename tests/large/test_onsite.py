@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ..fs.drivers import Driver, KernelDriver
 from ..fs.sites import Site
-from ..harness import Server
+from ..harness import Server, client_of, local_home, wait_for
+from .conftest import KINDS, LargeSites
 from .test_reading import MIB, blob, orders
 from .test_reading_faults import links
 from .test_writing import same, uploads
@@ -54,3 +57,56 @@ def test_what_fails_is_told(fs: Driver, there: Path, site: Site) -> None:
     assert "No such file" in done.stderr
     assert "none" in done.stderr
     assert os.listdir(there) == []
+
+
+def test_our_own_jobs_are_not_shown_among_the_users(
+    large_sites: LargeSites, fs: Driver, there: Path, server: Server
+) -> None:
+    """On either version, while one runs and after; the user's own job beside it is."""
+    for api, binding in KINDS.values():
+        site = large_sites.site(api, binding)
+        assert site.mounted is not None
+        system = site.mounted.path / "cluster"
+        home = system / "home" / "demo"
+        jobs = system / ".jobs"
+        folder = local_home(site.server) / f"own-jobs-{api}"
+        folder.mkdir()
+        (folder / "f").write_bytes(b"x")
+        site.mounted.cli("refresh", str(home))
+        os.listdir(jobs)
+        before = site.server.settings()["queue_seconds"]
+        site.server.set(queue_seconds=3.0)
+        copying = threading.Thread(
+            target=site.mounted.cli, args=("cp", f"{home}/own-jobs-{api}/f", f"{home}/copied-{api}")
+        )
+        copying.start()
+        client = client_of(site.server)
+        assert wait_for(lambda client=client: any(map(is_ours, client.jobs("cluster"))))
+        site.mounted.cli("refresh", str(system))
+        ours = {ident(job) for job in client.jobs("cluster") if is_ours(job)}
+        assert ours and not ours & shown(jobs)
+        copying.join(60)
+        site.server.set(queue_seconds=before)
+        assert (local_home(site.server) / f"copied-{api}").read_bytes() == b"x"
+        site.mounted.cli("refresh", str(system))
+        assert not ours & shown(jobs)
+
+
+def is_ours(job: Any) -> bool:
+    """Tell whether a scheduler's row is of a job of the mount's own."""
+    return ".fcfs-cp" in str(job)
+
+
+def ident(job: Any) -> str:
+    """Return the id in a scheduler's row."""
+    return str(job.job_id)
+
+
+def shown(jobs: Path) -> set[str]:
+    """Return the ids of the jobs that are to be seen in *jobs*."""
+    queue = (jobs / "queue").read_text() + (jobs / "queue.json").read_text()
+    assert ".fcfs" not in queue
+    ids = {name for view in ("active", "recent") for name in os.listdir(jobs / view)}
+    if os.path.lexists(jobs / "last"):
+        ids.add(os.readlink(jobs / "last").rpartition("/")[2])
+    return ids

@@ -167,6 +167,36 @@ def test_a_file_that_is_larger_than_the_cache(bounded: Driver, small: Site, ther
     assert bounded.read_file("f") == data
 
 
+def test_what_has_no_room_here_is_refused_and_nothing_lost(
+    bounded: Driver, small: Site, there: Path
+) -> None:
+    """All of a file must be here to be written into; what is refused is as it was, on both ends."""
+    data = blob(40 * MIB)
+    (there / "f").write_bytes(data)
+    fd = bounded.open("f", os.O_RDWR)
+    with pytest.raises(OSError, match=".") as refused:
+        bounded.pwrite(fd, b"here", 5)
+    assert refused.value.errno == errno.ENOSPC
+    bounded.close(fd)
+    fd = bounded.open("new", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(OSError, match=".") as refused:
+        for at in range(0, len(data), MIB):
+            bounded.pwrite(fd, data[at : at + MIB], at)
+    assert refused.value.errno == errno.ENOSPC
+    kept = bounded.stat("new").st_size
+    assert 0 < kept < 8 * MIB + 1
+    bounded.close(fd)
+    # What was taken lands, whole; then there is room again.
+    bounded.land()
+    assert (there / "new").read_bytes() == data[:kept]
+    assert (there / "f").read_bytes() == data
+    assert bounded.read_file("f") == data
+    bounded.write_file("g", data[: 6 * MIB])
+    bounded.land()
+    assert (there / "g").read_bytes() == data[: 6 * MIB]
+    assert any("cache_size" in line for line in bounded.errors())
+
+
 def used(site: Site) -> int:
     """Return the bytes that a mount's clean copies take on this machine's disk."""
     assert site.mounted is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ..fs.drivers import Driver
 from ..harness import Server
 from .conftest import DIRECT, PART
-from .test_reading import MIB, blob
+from .test_reading import MIB, blob, orders
 
 
 def uploads(server: Server) -> int:
@@ -124,3 +125,46 @@ def test_small_files_do_not_wait_for_large_ones(fs: Driver, there: Path, server:
     assert wait_for(lambda: all((there / f"small{number}").exists() for number in range(5)))
     for number in range(5):
         fs.unlink(f"large{number}")
+
+
+#: A time of long ago, with nanoseconds.
+LONG_AGO = 1_234_567_890_123_456_789
+
+
+def test_a_time_that_was_given_lands(fs: Driver, there: Path, server: Server) -> None:
+    """As `cp -p` gives it, before the close; it is that of a new file and of one replaced."""
+    (there / "g").write_bytes(b"old" * 100)
+    os.link(there / "g", there / "h")
+    for name in ("f", "g"):
+        fd = fs.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+        fs.pwrite(fd, blob(MIB), 0)
+        os.utime(fd, ns=(LONG_AGO, LONG_AGO))
+        fs.close(fd)
+    fs.land()
+    for name in ("f", "g", "h"):
+        assert same(there / name, blob(MIB))
+        assert (there / name).stat().st_mtime_ns == LONG_AGO
+    fs.refresh()
+    for name in ("f", "g", "h"):
+        assert int(fs.stat(name).st_mtime) == LONG_AGO // 10**9
+    assert (there / "f").stat().st_mode & 0o777 == 0o640
+    assert (there / "g").stat().st_ino == (there / "h").stat().st_ino
+    assert sorted(os.listdir(there)) == ["f", "g", "h"]
+
+
+def test_rsync_sends_a_large_file_once(
+    fs: Driver, there: Path, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a b").write_bytes(blob(2 * MIB))
+    os.utime(tmp_path / "a b", ns=(LONG_AGO, LONG_AGO))
+    command = ["rsync", "-a", f"{tmp_path}/", fs.path("")]
+    subprocess.run(command, check=True, timeout=60)
+    fs.land()
+    assert same(there / "a b", blob(2 * MIB))
+    assert (there / "a b").stat().st_mtime_ns // 10**9 == LONG_AGO // 10**9
+    fs.refresh()
+    server.requests(reset=True)
+    done = subprocess.run([*command, "-i"], check=True, timeout=60, capture_output=True)
+    fs.land()
+    assert [line for line in done.stdout.splitlines() if line.startswith(b">f")] == []
+    assert uploads(server) == orders(server) == 0

@@ -6,16 +6,17 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
 from ..fs.drivers import Driver
 from ..fs.sites import Site
-from ..harness import Server, wait_for
+from ..harness import EmulatorProcess, Server, wait_for
 from .conftest import KINDS, PART, LargeSites
 from .test_reading import MIB, blob
 from .test_reading_faults import links, logs
-from .test_writing import same, uploads
+from .test_writing import LONG_AGO, same, uploads
 
 #: Where the bytes go in.
 SEND = "store/[fp]*"
@@ -103,6 +104,29 @@ def test_a_mount_that_dies_goes_on(
     assert uploads(server) == 1
     assert os.listdir(there) == ["f"]
     assert wait_for(lambda: not logs(there))
+
+
+def test_a_mount_that_dies_before_the_time_is_given(
+    large_sites: LargeSites, kind: str, fs: Driver, there: Path, server: Server
+) -> None:
+    site, driver = own_site(large_sites, kind, fs)
+    assert site.mounted is not None
+    server.set(queue_seconds=2.0)
+    fd = driver.open("f", os.O_WRONLY | os.O_CREAT)
+    driver.pwrite(fd, blob(MIB), 0)
+    os.utime(fd, ns=(LONG_AGO, LONG_AGO))
+    driver.close(fd)
+    assert wait_for(lambda: (there / "f").exists())
+    site.mounted.kill()
+    driver.close_all()
+    server.set(queue_seconds=0.05)
+    site.mounted.ensure()
+    driver.land()
+    assert same(there / "f", blob(MIB))
+    assert (there / "f").stat().st_mtime_ns == LONG_AGO
+    assert uploads(server) == 1
+    assert os.listdir(there) == ["f"]
+    assert wait_for(lambda: not logs(there) and not links(there))
 
 
 @pytest.mark.parametrize("knobs", [{"disk_full": True}, {"quota": 8 * MIB}], ids=["disk", "quota"])
@@ -193,3 +217,44 @@ def test_a_checksum_is_compared(
     driver.land()
     assert sum("checksum" in each for each in server.requests()) == 1
     assert same(there / "f", blob(2 * MIB))
+
+
+def test_nothing_but_ours_is_removed(fs: Driver, there: Path, server: Server, kind: str) -> None:
+    """Neither by reads nor by stores, whatever becomes of them: what was there stays as it was."""
+    names = ["plain", "a b", "é,$x", "down-1.bin", "tmp", "down-1.bin.1"]
+    for number, name in enumerate(names):
+        (there / name).write_bytes(blob(2 * MIB, number))
+    (there / "in a").mkdir()
+    (there / "in a" / "f").write_bytes(blob(MIB))
+    fs.refresh()
+    for number, name in enumerate(names):
+        assert fs.read_file(name) == blob(2 * MIB, number)
+    assert isinstance(server, EmulatorProcess)
+    # Stagings and stores that fail, are given up, or begin anew.
+    refusals = {"kind": "status", "match": "store/*", "status": 403, "count": 3}
+    server.faults([{**refusals, "status": 500}])
+    fs.refresh()
+    assert fs.read_file("in a/f") == blob(MIB)
+    for count in range(3):
+        server.faults([{**refusals, "match": SEND, "count": 1}])
+        fs.write_file("new", blob(MIB + count))
+        assert wait_for(lambda: begun(server))
+        fs.write_file("new", blob(MIB + 7 * count + 1))
+    fs.unlink("new")
+    fs.write_file("down-1.bin.2", blob(MIB, 9))
+    server.faults([])
+    fs.land()
+    assert sorted(os.listdir(there)) == sorted([*names, "in a", "down-1.bin.2"])
+    for number, name in enumerate(names):
+        assert same(there / name, blob(2 * MIB, number))
+    assert same(there / "in a" / "f", blob(MIB))
+    if kind.startswith("v2"):
+        queries = [
+            parse_qs(each["query"])["path"][0]
+            for each in server._call("requests")
+            if each["endpoint"] == "ops/rm"
+        ]
+        ours = (".fcfs-", ".f7t_file_handling_job_")
+        parts = [path.removesuffix("/file").rpartition("/")[2] for path in queries]
+        assert [name for name in parts if not name.startswith(ours) and name != "new"] == []
+        assert parts

@@ -23,13 +23,15 @@ time. Bodies go to and from files in pieces, so an object may be larger than the
     web         the routes, named "store/get", "store/part" and so on for faults and the log
     transport   one HTTP request and answer; forms are read by `postform`
     errors      what goes wrong, as XML
+    elsewhere   the same interface on another server that speaks S3
 """
 
 from __future__ import annotations
 
+from .elsewhere import store_at
 from .errors import StoreError
 from .shelf import Blob
 from .store import ObjectStore, PostForm
 from .web import PREFIX, StoreWeb
 
-__all__ = ["PREFIX", "Blob", "ObjectStore", "PostForm", "StoreError", "StoreWeb"]
+__all__ = ["PREFIX", "Blob", "ObjectStore", "PostForm", "StoreError", "StoreWeb", "store_at"]
