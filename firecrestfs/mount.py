@@ -35,6 +35,7 @@ from .transfer.removing import Remover
 from .vfs.base import Filesystem
 from .vfs.control import ControlFilesystem, ErrorLog
 from .vfs.flights import Flights
+from .vfs.hardlinks import HardLinks
 from .vfs.identity import Identity
 from .vfs.jobs import JobsFilesystem, JobsParts
 from .vfs.jobs.cluster import Cluster
@@ -224,7 +225,8 @@ class _Connector:
         )
         moves = Moves(tree, identity, overlay, mover, notes)
         remover = Remover(self.client, system.name, engine)
-        landing = Landing(tree, overlay, self.content, engine, remover, moves, notes)
+        hardlinks = HardLinks(tree, identity, overlay, bundler, notes)
+        landing = Landing(tree, overlay, self.content, engine, remover, moves, hardlinks, notes)
         stores = Stores(
             tree,
             overlay,

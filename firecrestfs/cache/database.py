@@ -18,7 +18,7 @@ from typing import Any
 from firecrestfs.errors import os_error
 
 #: Raised with every change of the tables; a database of a newer program is left alone.
-_VERSION = 2
+_VERSION = 3
 #: SQLite's own log is folded into the database when it is longer.
 _LONG_WAL_BYTES = 16 << 20
 

@@ -57,7 +57,8 @@ class Record:
     `sent` lists the stores that were begun, as (size, SHA-256); `attempted` is where such a store
     may have left a new file; `moving` is a move that was begun: target, dev and ino.
     `promised` names the copy of the last closed version while a newer one is being written.
-    `inherits`: a new directory whose parent passes on its group or an ACL.
+    `inherits`: a new directory whose parent passes on its group or an ACL. `link_of`: this is to
+    be a hard link to the entry of that ident.
     """
 
     ident: str
@@ -79,6 +80,7 @@ class Record:
     attempted: str = ""
     moving: tuple[str, int, int] | None = None
     inherits: bool = False
+    link_of: str = ""
     since: float = field(default=0.0, compare=False)  # when it was first written, epoch seconds
 
     @property
@@ -192,6 +194,7 @@ _MORE = (
     "crc",
     "promised",
     "inherits",
+    "link_of",
 )
 
 

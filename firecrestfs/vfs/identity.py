@@ -103,6 +103,10 @@ class Identity:
         self._moved[new] = number
         self._moved[old] = self._hash(f"{old}\0{number}")
 
+    def share_inode(self, path: str, other: str) -> None:
+        """Let *other* show the number of *path*: both are names of one file."""
+        self._moved[other] = self.inode(path)
+
     def _first_path(self, path: str) -> str:
         """Return where *path* was before the directories above it were renamed."""
         directory = split(path)[0]

@@ -20,6 +20,7 @@ from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.removing import Remover, Unlinked
 
 from .entry import Change, Entry, Sent
+from .hardlinks import HardLinks
 from .moves import WAITS, Begun, Moves, Outcome
 from .notes import Notes
 from .overlay import Overlay
@@ -39,6 +40,7 @@ class Landing:
         engine: TransferEngine,
         remover: Remover,
         moves: Moves,
+        hardlinks: HardLinks,
         notes: Notes,
     ) -> None:
         self._tree = tree
@@ -47,6 +49,7 @@ class Landing:
         self._engine = engine
         self._remover = remover
         self._moves = moves
+        self._hardlinks = hardlinks
         self._notes = notes
 
     def run(self, entries: Sequence[Entry]) -> Outcome:
@@ -62,6 +65,7 @@ class Landing:
                 (Change.MOVE, self._moves.run),
                 (Change.MAKE, self._put),
                 (Change.SET, self._set),
+                (Change.LINK, self._hardlinks.run),
             ):
                 batch = [each for each in begun if each.change is change]
                 if batch:

@@ -98,7 +98,7 @@ class Stores:
         """Write down what the cluster is still to be told of *entries*, all as one change."""
         records, landed = [], []
         for entry in entries:
-            if self._overlay.by_ident(entry.ident) is entry and self._overlay.differs(entry):
+            if self._overlay.by_ident(entry.ident) is entry and self._overlay.is_needed(entry):
                 records.append(self._record_of(entry))
             else:
                 landed.append(entry.ident)
@@ -150,6 +150,7 @@ class Stores:
             sent=tuple((each.size, each.sha256) for each in entry.sent),
             attempted=entry.attempted,
             inherits=entry.inherits,
+            link_of=entry.link_of.ident if entry.link_of is not None else "",
             moving=entry.moving and (entry.moving.target, entry.moving.dev, entry.moving.ino),
         )
         if file is None:
@@ -173,7 +174,7 @@ class Stores:
     def renew(self, entry: Entry, attr: Attr) -> None:
         """Let *entry* stand for another version, *attr*, of its file: the old copy is outdated."""
         old = entry.file
-        if not self._overlay.differs(entry):
+        if not self._overlay.is_needed(entry):
             self.give_up(entry)
         elif old is not None:
             new = self._content.new(attr)
@@ -182,12 +183,14 @@ class Stores:
             self._queue.cancel(old.ident)
             self._overlay.give_copy(entry, new)
             self._journal.forget(old.ident)
-            self.note(entry)
+            self.note(entry, *entry.links)
             self.changed(entry)
             self._content.drop(old)
 
     def discard(self, entry: Entry) -> None:
         """Drop *entry*, its bytes and what was written down of it: nobody wants it any more."""
+        for each in list(entry.links):
+            self.discard(each)
         self._queue.cancel(entry.ident)
         self.give_up(entry)
         self._journal.forget(entry.ident)
@@ -314,6 +317,8 @@ class Stores:
             return "remove", where if top.kind is Kind.DIRECTORY else split(where)[0]
         if changes[0] is Change.MOVE:
             return "move", ident
+        if changes[0] is Change.LINK:
+            return "link", split(entry.path)[0]
         if changes[0] is Change.SET:
             return "set", split(entry.path)[0]
         if self._is_heavy(ident):
