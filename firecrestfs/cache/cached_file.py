@@ -51,6 +51,7 @@ class CachedFile(FetchedFile):
     def __init__(self, clean_dir: Path, dirty_dir: Path, ident: str, attr: Attr) -> None:
         super().__init__(clean_dir, dirty_dir, ident, attr)
         self._closed_generation = -1  # what the last close promised to store
+        self.handed_over = False  # it was changed by path while handles that write were open
         self._promised = ""  # name of the copy of that version, while a newer one is written
 
     @property

@@ -114,6 +114,15 @@ class ContentCache:
         finally:
             os.close(fd)
 
+    def drop_empty(self, ident: str) -> bool:
+        """Remove the bytes of *ident* where there are none; return whether that was so."""
+        path = self._dirty_dir / ident
+        with suppress(FileNotFoundError):
+            if path.stat().st_size:
+                return False
+            path.unlink()
+        return True
+
     def set_aside(self, ident: str, name: str) -> Path:
         """Move the bytes of *ident* to lost+found, under a name that tells what they were."""
         target = self._asides.place(ident, name)

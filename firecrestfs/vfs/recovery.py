@@ -87,10 +87,11 @@ class Recovery:
             self._want(file, record)
             return file
         if not record.closed:
-            kept = self._content.set_aside(ident, name)
-            self._stores.report(
-                record.path, f"was being written when the mount died: kept as {kept}"
-            )
+            if not self._content.drop_empty(ident):
+                kept = self._content.set_aside(ident, name)
+                self._stores.report(
+                    record.path, f"was being written when the mount died: kept as {kept}"
+                )
             if not self._content.take_promised(record.promised, ident):
                 return self._untouched(record, attr)
         recovered = self._content.recover(ident, attr)
