@@ -209,9 +209,7 @@ def test_git(fs: KernelDriver, there: Path, server: Server, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("way", ["", "file://"], ids=["files", "pack"])
-def test_git_clone(
-    fs: KernelDriver, there: Path, server: Server, tmp_path: Path, way: str
-) -> None:
+def test_git_clone(fs: KernelDriver, there: Path, server: Server, tmp_path: Path, way: str) -> None:
     """Nothing of a clone waits for the cluster, whichever way git brings its objects."""
     tree, git = make_tree(tmp_path / "tree", 200), f"git {IDENTITY}"
     shell(fs, f'cd "$TREE"; {git} init -q; {git} add .; {git} commit -qm first', TREE=tree)
