@@ -18,9 +18,10 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from firecrestfs.errors import is_transient, os_error
+
+from .queued import Pending, Queued, View
 
 log = logging.getLogger(__name__)
 
@@ -39,36 +40,6 @@ _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 #: What is blocked by something outside the queue is looked at again after this long.
 _BLOCKED_S = 0.5
-
-
-@dataclass(slots=True)
-class _Entry:
-    due: float
-    since: float
-    tries: int = 0
-    in_flight: bool = False
-    again: bool = False  # added once more while in flight
-    parked: bool = False
-    probing: bool = False  # parked, but tried again now and then
-    pressed: bool = False  # someone waits for it: it goes without settling
-    error: OSError | None = None
-
-
-#: What workers choose by: when it is due, since when it waits, whether someone waits for it.
-_View = tuple[float, float, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """One key that has not landed. `since` and `due` are readings of the clock, in seconds."""
-
-    key: str
-    since: float
-    due: float
-    tries: int
-    in_flight: bool
-    parked: bool
-    error: OSError | None
 
 
 class WriteBack:
@@ -97,8 +68,9 @@ class WriteBack:
         self._delay_s = delay_s
         self._on_parked = on_parked
         self._blocker = blocker
+        self._chooser = threading.Lock()  # one worker chooses, the others are busy or in line
         self._condition = threading.Condition()  # guards all below
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Queued] = {}
         self._stopping = False
         self._changes = 0  # counts what may have unblocked something
         self._wake_at = math.inf  # workers look again by then; earlier only for what is due earlier
@@ -115,7 +87,7 @@ class WriteBack:
             now = self._clock()
             entry = self._entries.get(key)
             if entry is None:
-                self._entries[key] = _Entry(now + self._delay_s, now)
+                self._entries[key] = Queued(now + self._delay_s, now)
             elif entry.in_flight:
                 entry.again = True
                 return
@@ -134,9 +106,14 @@ class WriteBack:
             if entry is not None and entry.in_flight:
                 entry.again = False
                 return False
-            self._entries.pop(key, None)
-            self._condition.notify_all()
+            if self._entries.pop(key, None) is not None:
+                self._condition.notify_all()
             return True
+
+    def look(self) -> None:
+        """Look at once for what is due: time may have passed that workers didn't wait through."""
+        with self._condition:
+            self._condition.notify_all()
 
     def wait_idle(self, key: str, timeout_s: float) -> bool:
         """Wait until no store of *key* is running; return whether that was so in time."""
@@ -226,7 +203,7 @@ class WriteBack:
         return any(not self._waits_in_vain(key, patience) for key in waiting)
 
     @staticmethod
-    def _gave_up_locked(entry: _Entry, patience: int | None) -> bool:
+    def _gave_up_locked(entry: Queued, patience: int | None) -> bool:
         tried = patience is not None and entry.tries >= patience
         return not entry.in_flight and (entry.parked or tried)
 
@@ -244,7 +221,7 @@ class WriteBack:
             blocker = self._blocker(blocker)
         return False
 
-    def _blame_locked(self, key: str, blocker: _Entry) -> None:
+    def _blame_locked(self, key: str, blocker: Queued) -> None:
         entry = self._entries.get(key)
         if entry is not None and blocker.error is not None:
             code, text = blocker.error.errno or errno.EIO, blocker.error.strerror
@@ -275,7 +252,14 @@ class WriteBack:
             return dict.fromkeys(batch, os_error(errno.EIO, None, f"internal error: {exc}"))
 
     def _take(self) -> list[str]:
-        """Wait for a batch that is due and settled; mark it as in flight."""
+        """Wait for a batch that is due and settled; mark it as in flight.
+
+        Looking at all that waits takes long where much does: it is done once, not by each worker.
+        """
+        with self._chooser:
+            return self._next_batch()
+
+    def _next_batch(self) -> list[str]:
         while not self._stopping:
             with self._condition:
                 now = self._clock()
@@ -303,7 +287,7 @@ class WriteBack:
                     self._condition.wait(pause)
         return []
 
-    def _choose(self, view: Mapping[str, _View], now: float, full: bool) -> tuple[list[str], float]:
+    def _choose(self, view: Mapping[str, View], now: float, full: bool) -> tuple[list[str], float]:
         """Return the keys to store now, all of one group, or none and when to look again.
 
         *full*: no heavy one has a place.
@@ -327,14 +311,14 @@ class WriteBack:
         # What is blocked is looked at again when something lands: that notifies.
         return [], min(wake, now + _BLOCKED_S) if wake == math.inf and view else wake
 
-    def _next_due_locked(self, seen: Mapping[str, _View]) -> float:
+    def _next_due_locked(self, seen: Mapping[str, View]) -> float:
         """Return when the first of those is due that were added since *seen* was taken."""
         added = (
             each.due for key, each in self._entries.items() if key not in seen and self._ready(each)
         )
         return min(added, default=math.inf)
 
-    def _settled_at(self, members: Sequence[_View]) -> float:
+    def _settled_at(self, members: Sequence[View]) -> float:
         """Return when a group goes: once its last member is due, but no member waits for ever."""
         if any(pressed for _, _, pressed in members):
             return 0.0
@@ -355,7 +339,7 @@ class WriteBack:
             going -= held
 
     @staticmethod
-    def _ready(entry: _Entry | None) -> bool:
+    def _ready(entry: Queued | None) -> bool:
         if entry is None or entry.in_flight:
             return False
         return not entry.parked or entry.probing
@@ -386,7 +370,7 @@ class WriteBack:
             self._condition.notify_all()
         return parked
 
-    def _settle_one_locked(self, key: str, entry: _Entry, exc: OSError | None) -> None:
+    def _settle_one_locked(self, key: str, entry: Queued, exc: OSError | None) -> None:
         now = self._clock()
         if entry.again:
             entry.again, entry.tries = False, 0

@@ -87,8 +87,9 @@ class RemoteFilesystem(Facts):
         self._tree.refresh(where)
 
     def expire(self) -> None:
-        """Ask the cluster anew for whatever is looked at next."""
+        """Ask the cluster anew for whatever is looked at next; tell it what is due by now."""
         self._tree.expire()
+        self.stores.wake()
 
     def sweep(self) -> None:
         """Remove archives of ours that could not be removed before."""

@@ -20,7 +20,8 @@ from firecrestfs.errors import is_transient, os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.engine import TransferEngine
-from firecrestfs.transfer.writeback import NO_ROOM, Pending, WriteBack
+from firecrestfs.transfer.queued import Pending
+from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
 
 from .entry import Change, Entry
 from .flights import Flights
@@ -213,6 +214,10 @@ class Stores:
             return False
         writing = entry.path and entry.file is not None and entry.file.writers
         return not writing and self._overlay.differs(entry)
+
+    def wake(self) -> None:
+        """Look at once for what is due."""
+        self._queue.look()
 
     def cancel(self, entry: Entry) -> None:
         """Don't tell the cluster of *entry*, for now."""
