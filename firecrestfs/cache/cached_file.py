@@ -85,8 +85,8 @@ class CachedFile(FetchedFile):
         with self._lock:
             self._base = None
             self._wanted_mode = mode
-            self._become_dirty_locked()
-            self._copy.complete = True
+            self._copy.in_dirty_dir = self._copy.complete = True
+            self._state = State.DIRTY
             self._copy.open(os.O_CREAT | os.O_TRUNC)
 
     def recover(

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from contextlib import suppress
@@ -21,6 +22,8 @@ from .copying import checksum_of
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20
+#: While more is free the disk is asked so often (seconds).
+_PLENTY_BYTES, _LOOK_S = 1 << 30, 0.2
 #: What is kept of a large file around each of its readers, where the bound allows it.
 _AHEAD_BYTES, _BEHIND_BYTES = 64 << 20, 1 << 20
 
@@ -53,6 +56,7 @@ class ContentCache:
         # Never less than what all that is kept takes; counted anew when it nears the limit.
         self._used = self._asides.used_bytes()
         self._promised: dict[int, _Promise] = {}  # thread → what it asked room for
+        self._free: dict[Path, tuple[float, int]] = {}  # directory → until when, bytes of its disk
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
         # What an earlier mount fetched can't be told from what has changed since: start anew.
         shutil.rmtree(self._clean_dir, ignore_errors=True)
@@ -191,13 +195,29 @@ class ContentCache:
             (self._dirty_dir, "--state-dir"),
             (self._clean_dir, "--cache-dir"),
         ):
-            stat = os.statvfs(directory)
-            if stat.f_bavail * stat.f_frsize < size + _KEEP_FREE_BYTES:
+            if self._free_bytes(directory, size) < size + _KEEP_FREE_BYTES:
                 raise os_error(
                     errno.ENOSPC,
                     str(directory),
                     f"this machine's disk is full: make room, or give another {option}",
                 )
+
+    def _free_bytes(self, directory: Path, size: int) -> int:
+        """Return what the disk of *directory* has free, of which *size* will be taken.
+
+        Where that is plenty it isn't asked at every call.
+        """
+        now = time.monotonic()
+        with self._lock:
+            until, free = self._free.get(directory, (0.0, 0))
+            if now < until and free - size > _PLENTY_BYTES:
+                self._free[directory] = (until, free - size)
+                return free
+        stat = os.statvfs(directory)
+        free = stat.f_bavail * stat.f_frsize
+        with self._lock:
+            self._free[directory] = (now + _LOOK_S, free - size)
+        return free
 
     def _evict(self) -> int:
         """Count anew, drop clean copies that no one has open until the bound holds; return used."""

@@ -72,6 +72,7 @@ class WriteBack:
         self._condition = threading.Condition()  # guards all below
         self._entries: dict[str, Queued] = {}
         self._stopping = False
+        self._may_be_parked = False  # false: no entry is
         self._changes = 0  # counts what may have unblocked something
         self._wake_at = math.inf  # workers look again by then; earlier only for what is due earlier
         self._threads = [
@@ -167,7 +168,9 @@ class WriteBack:
     def has_parked(self) -> bool:
         """Tell, at little cost, whether anything is parked."""
         with self._condition:
-            return any(each.parked for each in self._entries.values())
+            if self._may_be_parked:
+                self._may_be_parked = any(each.parked for each in self._entries.values())
+            return self._may_be_parked
 
     def error_of(self, key: str) -> OSError | None:
         """Return why the last try to store *key* failed, None where it didn't."""
@@ -360,7 +363,7 @@ class WriteBack:
                 if exc is not None and not is_transient(exc) and not entry.again:
                     if not entry.parked:
                         parked.append((key, exc))
-                    entry.parked = True
+                    entry.parked = self._may_be_parked = True
                     entry.probing = exc.errno in NO_ROOM
                     entry.due = self._clock() + _PROBE_S
                 else:

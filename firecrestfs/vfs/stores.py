@@ -10,7 +10,6 @@ import errno
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
@@ -137,34 +136,35 @@ class Stores:
 
     def _record_of(self, entry: Entry) -> Record:
         file = entry.file
-        record = Record(
+        mode, exact, size, crc, promised = entry.wanted_mode, False, -1, 0, ""
+        mtime_ns = None if entry.shown is None else entry.shown.mtime_ns
+        if file is not None:
+            mode, exact, mtime_ns = file.wanted
+            promised = file.promised
+            if entry.closed and entry.content_differs:
+                size, crc = file.closed()
+        return Record(
             entry.ident,
             self._tree.system.name,
             entry.path,
             entry.origin,
             entry.kind,
             entry.closed,
-            entry.wanted_mode,
+            mode,
+            exact,
+            mtime_ns,
             base=entry.base,
             text=entry.text,
             made_text=entry.made_text,
+            size=size,
+            crc=crc,
+            promised=promised,
             sent=tuple((each.size, each.sha256) for each in entry.sent),
             attempted=entry.attempted,
             inherits=entry.inherits,
             link_of=entry.link_of.ident if entry.link_of is not None else "",
             moving=entry.moving and (entry.moving.target, entry.moving.dev, entry.moving.ino),
         )
-        if file is None:
-            shown = entry.shown
-            return record if shown is None else replace(record, mtime_ns=shown.mtime_ns)
-        mode, exact, mtime_ns = file.wanted
-        record = replace(
-            record, mode=mode, exact_mode=exact, mtime_ns=mtime_ns, promised=file.promised
-        )
-        if entry.closed and entry.content_differs:
-            size, crc = file.closed()
-            record = replace(record, size=size, crc=crc)
-        return record
 
     def give_up(self, entry: Entry) -> None:
         """Let go of the clean *entry*: something else is at its path now."""
