@@ -9,7 +9,8 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from firecrestfs.model import Attr
 from .asides import Asides
 from .cached_file import CachedFile
 from .copying import checksum_of
+from .local_copy import begin_sync
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20
 #: While more is free the disk is asked so often (seconds).
 _PLENTY_BYTES, _LOOK_S = 1 << 30, 0.2
+#: Files that are brought to the disk together.
+_SYNC_AT_ONCE = 200
 #: What is kept of a large file around each of its readers, where the bound allows it.
 _AHEAD_BYTES, _BEHIND_BYTES = 64 << 20, 1 << 20
 
@@ -98,17 +102,22 @@ class ContentCache:
         path = self._dirty_dir / ident
         return crc != -1 and path.stat().st_size == size and checksum_of(path) == crc
 
-    def sync_dirty(self, ident: str) -> bool:
-        """Bring the bytes of *ident* to the disk; return whether they are there."""
-        try:
-            fd = os.open(self._dirty_dir / ident, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        return True
+    def sync_dirty(self, idents: Sequence[str]) -> None:
+        """Bring the bytes of *idents* to the disk; those of copies that are gone are of no matter.
+
+        Their writing is begun for many before one is waited for: else each would cost a commit of
+        the file system, and whoever makes files meanwhile waits for those.
+        """
+        for start in range(0, len(idents), _SYNC_AT_ONCE):
+            with ExitStack() as open_files:
+                fds = []
+                for ident in idents[start : start + _SYNC_AT_ONCE]:
+                    with suppress(FileNotFoundError):
+                        fds.append(os.open(self._dirty_dir / ident, os.O_RDONLY | os.O_CLOEXEC))
+                        open_files.callback(os.close, fds[-1])
+                        begin_sync(fds[-1])
+                for fd in fds:
+                    os.fsync(fd)
 
     def sync_names(self) -> None:
         """Bring the names in the state directory to the disk."""
