@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from firecrestfs.model import Attr, Kind, Source
 
@@ -46,6 +46,9 @@ ON CONFLICT (ident) DO UPDATE SET
     origin = excluded.origin, closed = excluded.closed, more = excluded.more,
     boot = excluded.boot, version = version + 1, sealed = 0
 """
+#: Changes that belong together by chance are written down so many at a time.
+_AT_ONCE = 50
+Item = TypeVar("Item")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -151,10 +154,9 @@ class Journal:
 
         A record that has changed since its version was told stays unsealed.
         """
-        marks = list(marks)
-        if marks:
+        for some in portions(list(marks)):
             with self._database.transaction():
-                for mark in marks:
+                for mark in some:
                     self._database.execute(
                         "UPDATE entries SET sealed = 1 WHERE ident = ? AND version = ?", mark
                     )
@@ -182,6 +184,12 @@ class Journal:
     def close(self) -> None:
         """Close the database; nothing may be recorded after."""
         self._database.close()
+
+
+def portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cut *items* into pieces that keep others from the database for a short time only."""
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
 
 
 _MORE = (

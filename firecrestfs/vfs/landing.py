@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from firecrestfs.cache.cached_file import Snapshot
 from firecrestfs.cache.content import ContentCache
+from firecrestfs.cache.journal import portions
 from firecrestfs.cache.metadata import join, split
 from firecrestfs.errors import ConflictError, is_transient
 from firecrestfs.faultpoints import reach
@@ -141,7 +142,8 @@ class Landing:
             if item is not None:
                 items.append(item)
                 begun.append((entry, snapshot))
-        self._notes.write_down(*(entry for entry, _ in begun))
+        for some in portions([entry for entry, _ in begun]):
+            self._notes.write_down(*some)
         reach("store.begun")
         results = self._engine.store(items)
         for item, (entry, snapshot) in zip(items, begun, strict=True):

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
-from firecrestfs.cache.journal import Journal, Record
+from firecrestfs.cache.journal import Journal, Record, portions
 from firecrestfs.cache.metadata import boottime, split
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.faultpoints import reach
@@ -349,7 +349,8 @@ class Stores:
         outcome.update(self._landing.run(entries))
         failures = ((each, outcome[each.ident]) for each in entries)
         settled = [each for each, exc in failures if exc is None or not is_transient(exc)]
-        self.note(*settled)
+        for some in portions(settled):
+            self.note(*some)
         reach("store.forgotten")
         # What changed meanwhile goes next.
         self.changed(*(each for each in settled if outcome[each.ident] is None))
