@@ -14,6 +14,7 @@ from .api import ClientCredentialsAuth, Firecrest, StaticToken, TokenCommand, To
 from .api.auth import TokenSource
 from .cache.content import ContentCache
 from .cache.database import Database
+from .cache.inodes import Inodes
 from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
 from .cache.sealing import Sealer
@@ -124,6 +125,7 @@ def build(
         flights,
         errors,
         content,
+        database,
         journal,
         sealer,
         submissions,
@@ -154,6 +156,7 @@ class _Connector:
     flights: Flights
     errors: ErrorLog
     content: ContentCache
+    database: Database
     journal: Journal
     sealer: Sealer
     submissions: SubmissionLog
@@ -199,7 +202,7 @@ class _Connector:
         )
 
     def _parts(self, system: System, user: UserInfo, homes: Mapping[str, str]) -> RemoteParts:
-        identity = Identity(system.name, user, os.getuid(), os.getgid())
+        identity = self._identity(system.name, user)
         tree = self._tree(system, identity)
         features = tree.features
         overlay = Overlay()
@@ -258,6 +261,10 @@ class _Connector:
             self.flights,
             self.journal,
         )
+
+    def _identity(self, system: str, user: UserInfo) -> Identity:
+        inodes = Inodes(self.database, system)
+        return Identity(system, user, os.getuid(), os.getgid(), inodes)
 
     def _tree(self, system: System, identity: Identity) -> RemoteTree:
         settings = self.config.system(system.name)

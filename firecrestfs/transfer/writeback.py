@@ -73,7 +73,7 @@ class WriteBack:
         self._entries: dict[str, Queued] = {}
         self._stopping = False
         self._may_be_parked = False  # false: no entry is
-        self._changes = 0  # counts what may have unblocked something
+        self._changes = 0  # counts what those who choose must know of
         self._wake_at = math.inf  # workers look again by then; earlier only for what is due earlier
         self._threads = [
             threading.Thread(target=self._work, name=f"store-{number}", daemon=True)
@@ -87,6 +87,7 @@ class WriteBack:
             self._start_locked()
             now = self._clock()
             entry = self._entries.get(key)
+            earlier = False
             if entry is None:
                 self._entries[key] = Queued(now + self._delay_s, now)
             elif entry.in_flight:
@@ -95,10 +96,11 @@ class WriteBack:
             else:
                 # A log that is appended to again and again is stored all the same.
                 latest = entry.since + _LONGEST_SETTLE * self._delay_s
-                entry.due = max(now, min(now + self._delay_s, latest))
+                due = max(now, min(now + self._delay_s, latest))
+                earlier, entry.due = due < entry.due, due
                 entry.tries, entry.parked = 0, False
-            if now + self._delay_s < self._wake_at:
-                self._condition.notify_all()
+            if earlier or now + self._delay_s < self._wake_at:
+                self._notify_locked()
 
     def cancel(self, key: str) -> bool:
         """Forget *key*. Return False where its store is running already."""
@@ -108,13 +110,13 @@ class WriteBack:
                 entry.again = False
                 return False
             if self._entries.pop(key, None) is not None:
-                self._condition.notify_all()
+                self._notify_locked()
             return True
 
     def look(self) -> None:
         """Look at once for what is due: time may have passed that workers didn't wait through."""
         with self._condition:
-            self._condition.notify_all()
+            self._notify_locked()
 
     def wait_idle(self, key: str, timeout_s: float) -> bool:
         """Wait until no store of *key* is running; return whether that was so in time."""
@@ -145,7 +147,7 @@ class WriteBack:
                 entry = self._entries[key]
                 entry.due, entry.parked, entry.tries = self._clock(), False, 0
                 entry.pressed = True
-            self._condition.notify_all()
+            self._notify_locked()
         while self._unsettled(wanted, patience) and not (interrupted() or self._stopping):
             if end is not None and self._clock() >= end:
                 break
@@ -182,9 +184,14 @@ class WriteBack:
         """Start no further store; those running end by themselves."""
         with self._condition:
             self._stopping = True
-            self._condition.notify_all()
+            self._notify_locked()
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _notify_locked(self) -> None:
+        """Wake who waits; who is choosing right now, from what was before, chooses again."""
+        self._changes += 1
+        self._condition.notify_all()
 
     def _start_locked(self) -> None:
         if not self._started:
@@ -268,6 +275,7 @@ class WriteBack:
                 now = self._clock()
                 ready = {key: each for key, each in self._entries.items() if self._ready(each)}
                 wake = min((each.due for each in ready.values()), default=math.inf)
+                self._wake_at = wake
                 view = {key: (each.due, each.since, each.pressed) for key, each in ready.items()}
                 changes = self._changes
                 flying = [key for key, each in self._entries.items() if each.in_flight]
@@ -369,8 +377,7 @@ class WriteBack:
                 else:
                     entry.parked = False
                     self._settle_one_locked(key, entry, exc)
-            self._changes += 1
-            self._condition.notify_all()
+            self._notify_locked()
         return parked
 
     def _settle_one_locked(self, key: str, entry: Queued, exc: OSError | None) -> None:

@@ -211,6 +211,9 @@ class Landing:
             return self._not_made(entry, result)
         entry.sent, entry.torn = (), b""
         self._overlay.settle(entry, path)
+        if snapshot is not None and snapshot.base is None:
+            # It may have been renamed before it was stored.
+            self._tree.keep_inode(path, entry.attr.inode)
         if entry.kind is Kind.SYMLINK:
             result = replace(result, target=item.link)
         if entry.kind is Kind.DIRECTORY:

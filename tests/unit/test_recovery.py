@@ -113,6 +113,25 @@ def test_a_hard_link_is_made(start: Start, dying: Files, there: Remote, stored: 
     assert files.mount.errors.lines() == []
 
 
+def test_inodes_stay_what_they_were(start: Start, dying: Files, there: Remote) -> None:
+    """Else `git status` reads every file again that was renamed."""
+    (there.local / "d").mkdir()
+    (there.local / "d" / "f").write_text("x")
+    (there.local / "old").write_text("x")
+    dying.refresh()
+    dying.create("temporary", b"new")
+    inodes = [dying.stat(name)["st_ino"] for name in ("temporary", "old", "d/f")]
+    for old, new in (("temporary", "t"), ("old", "o"), ("d", "e")):
+        dying.ops.rename(dying.path(old), dying.path(new))
+    names = ("t", "o", "e/f")
+    assert [dying.stat(name)["st_ino"] for name in names[:2]] == inodes[:2]
+    assert dying.sync() == {}
+    assert [dying.stat(name)["st_ino"] for name in names] == inodes
+    files = start()
+    files.mount.recover()
+    assert [files.stat(name)["st_ino"] for name in names] == inodes
+
+
 @pytest.mark.parametrize("gone", ["a", "b"])
 def test_the_name_of_two_that_is_left_lands(
     start: Start, dying: Files, there: Remote, gone: str
