@@ -34,6 +34,8 @@ _MOUNT_S = 30.0
 _TICK_S = 5.0
 #: A clock that ran this much longer than the other (seconds): the machine slept.
 _SLEPT_S = 30.0
+#: So long a thread that computes keeps others from running (seconds; Python's own: 0.005).
+_SWITCH_S = 0.0005
 _READY = b"ready"
 
 
@@ -65,6 +67,8 @@ def serve(
     *ready* is called once the mount answers. Returns 0 where everything has landed, else 1.
     """
     faultpoints.arm(config.fault)
+    # Who waits for a call isn't to wait for a thread that packs what was written before.
+    sys.setswitchinterval(_SWITCH_S)
     stop = _StopSignals()
     _raise_file_limit()
     lock = _take_lock(config.local_state_dir, mountpoint)

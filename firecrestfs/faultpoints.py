@@ -10,6 +10,7 @@ itself with SIGKILL when it arrives there for the Nth time.
     release.begun        close(2) has returned, the settle delay has not begun
     rename.moved         a rename is done here, not yet in the journal
     rename.noted         … and in the journal
+    link.noted           a second name is in the journal, link(2) has not returned
     store.begun          a batch has been taken from the queue
     change.unsent        a request that changes the cluster is about to be sent
     change.sent          … has been sent, its answer not yet read

@@ -14,6 +14,7 @@ from .api import ClientCredentialsAuth, Firecrest, StaticToken, TokenCommand, To
 from .api.auth import TokenSource
 from .cache.content import ContentCache
 from .cache.database import Database
+from .cache.inodes import Inodes
 from .cache.journal import Journal
 from .cache.metadata import MetadataCache, is_below
 from .cache.sealing import Sealer
@@ -35,6 +36,7 @@ from .transfer.removing import Remover
 from .vfs.base import Filesystem
 from .vfs.control import ControlFilesystem, ErrorLog
 from .vfs.flights import Flights
+from .vfs.hardlinks import HardLinks
 from .vfs.identity import Identity
 from .vfs.jobs import JobsFilesystem, JobsParts
 from .vfs.jobs.cluster import Cluster
@@ -123,6 +125,7 @@ def build(
         flights,
         errors,
         content,
+        database,
         journal,
         sealer,
         submissions,
@@ -153,6 +156,7 @@ class _Connector:
     flights: Flights
     errors: ErrorLog
     content: ContentCache
+    database: Database
     journal: Journal
     sealer: Sealer
     submissions: SubmissionLog
@@ -198,7 +202,7 @@ class _Connector:
         )
 
     def _parts(self, system: System, user: UserInfo, homes: Mapping[str, str]) -> RemoteParts:
-        identity = Identity(system.name, user, os.getuid(), os.getgid())
+        identity = self._identity(system.name, user)
         tree = self._tree(system, identity)
         features = tree.features
         overlay = Overlay()
@@ -224,7 +228,8 @@ class _Connector:
         )
         moves = Moves(tree, identity, overlay, mover, notes)
         remover = Remover(self.client, system.name, engine)
-        landing = Landing(tree, overlay, self.content, engine, remover, moves, notes)
+        hardlinks = HardLinks(tree, identity, overlay, bundler, notes)
+        landing = Landing(tree, overlay, self.content, engine, remover, moves, hardlinks, notes)
         stores = Stores(
             tree,
             overlay,
@@ -256,6 +261,10 @@ class _Connector:
             self.flights,
             self.journal,
         )
+
+    def _identity(self, system: str, user: UserInfo) -> Identity:
+        inodes = Inodes(self.database, system)
+        return Identity(system, user, os.getuid(), os.getgid(), inodes)
 
     def _tree(self, system: System, identity: Identity) -> RemoteTree:
         settings = self.config.system(system.name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, LocalFile, Source
 
-from .copying import checksum_of, copy_beside
+from .copying import checksum_of, copy_beside, sum_on
 from .fetched_file import FetchedFile
 from .file_attributes import State
 
@@ -51,6 +51,9 @@ class CachedFile(FetchedFile):
     def __init__(self, clean_dir: Path, dirty_dir: Path, ident: str, attr: Attr) -> None:
         super().__init__(clean_dir, dirty_dir, ident, attr)
         self._closed_generation = -1  # what the last close promised to store
+        # Size and checksum of what was written from the beginning on, one piece after the other.
+        self._summed: tuple[int, int] | None = None
+        self.handed_over = False  # it was changed by path while handles that write were open
         self._promised = ""  # name of the copy of that version, while a newer one is written
 
     @property
@@ -84,9 +87,10 @@ class CachedFile(FetchedFile):
         with self._lock:
             self._base = None
             self._wanted_mode = mode
-            self._become_dirty_locked()
-            self._copy.complete = True
+            self._copy.in_dirty_dir = self._copy.complete = True
+            self._state = State.DIRTY
             self._copy.open(os.O_CREAT | os.O_TRUNC)
+            self._summed = (0, 0)
 
     def recover(
         self, base: Attr | None, mode: int | None, exact_mode: bool, mtime_ns: int | None
@@ -115,6 +119,8 @@ class CachedFile(FetchedFile):
         with self._lock:
             self._require_kept_locked()
             unstored = self._state is not State.CLEAN
+            if not unstored:
+                self._summed = None
             if unstored and self._closed_generation == self._generation and not self._promised:
                 name = f"{self.ident}.closed"
                 if copy_beside(self._copy.dirty_path, self._copy.dirty_path.with_name(name)):
@@ -126,7 +132,10 @@ class CachedFile(FetchedFile):
         """Note that what was written is whole. Return its size and what `checksum_of` tells."""
         with self._lock:
             self._closed_generation = self._generation
-            return self._attr.size, checksum_of(self._copy.dirty_path)
+            size, known = self._attr.size, self._summed
+            if known is not None and known[0] == size:
+                return size, known[1]
+            return size, checksum_of(self._copy.dirty_path)
 
     def drop_promised(self) -> None:
         """Forget the version that was closed before: a newer one is whole, or it has landed."""
@@ -153,6 +162,7 @@ class CachedFile(FetchedFile):
                 while done < len(data):
                     done += os.pwrite(fd, data[done:], at + done)
             finally:
+                self._summed = sum_on(self._summed, at, data[:done])
                 if done:
                     self._modified_locked(max(self._attr.size, at + done))
             return done
@@ -163,6 +173,7 @@ class CachedFile(FetchedFile):
             self._require_kept_locked()
             self._become_dirty_locked()
             os.ftruncate(self._copy.open(os.O_CREAT), size)
+            self._summed = (0, 0) if size == 0 else None
             self._copy.complete = True
             self._modified_locked(size)
 

@@ -6,9 +6,11 @@ import errno
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +20,14 @@ from firecrestfs.model import Attr
 from .asides import Asides
 from .cached_file import CachedFile
 from .copying import checksum_of
+from .local_copy import begin_sync
 
 #: Bytes of the local disk that are never taken.
 _KEEP_FREE_BYTES = 64 << 20
+#: While more is free the disk is asked so often (seconds).
+_PLENTY_BYTES, _LOOK_S = 1 << 30, 0.2
+#: Files that are brought to the disk together.
+_SYNC_AT_ONCE = 200
 #: What is kept of a large file around each of its readers, where the bound allows it.
 _AHEAD_BYTES, _BEHIND_BYTES = 64 << 20, 1 << 20
 
@@ -53,6 +60,7 @@ class ContentCache:
         # Never less than what all that is kept takes; counted anew when it nears the limit.
         self._used = self._asides.used_bytes()
         self._promised: dict[int, _Promise] = {}  # thread → what it asked room for
+        self._free: dict[Path, tuple[float, int]] = {}  # directory → until when, bytes of its disk
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
         # What an earlier mount fetched can't be told from what has changed since: start anew.
         shutil.rmtree(self._clean_dir, ignore_errors=True)
@@ -94,17 +102,22 @@ class ContentCache:
         path = self._dirty_dir / ident
         return crc != -1 and path.stat().st_size == size and checksum_of(path) == crc
 
-    def sync_dirty(self, ident: str) -> bool:
-        """Bring the bytes of *ident* to the disk; return whether they are there."""
-        try:
-            fd = os.open(self._dirty_dir / ident, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        return True
+    def sync_dirty(self, idents: Sequence[str]) -> None:
+        """Bring the bytes of *idents* to the disk; those of copies that are gone are of no matter.
+
+        Their writing is begun for many before one is waited for: else each would cost a commit of
+        the file system, and whoever makes files meanwhile waits for those.
+        """
+        for start in range(0, len(idents), _SYNC_AT_ONCE):
+            with ExitStack() as open_files:
+                fds = []
+                for ident in idents[start : start + _SYNC_AT_ONCE]:
+                    with suppress(FileNotFoundError):
+                        fds.append(os.open(self._dirty_dir / ident, os.O_RDONLY | os.O_CLOEXEC))
+                        open_files.callback(os.close, fds[-1])
+                        begin_sync(fds[-1])
+                for fd in fds:
+                    os.fsync(fd)
 
     def sync_names(self) -> None:
         """Bring the names in the state directory to the disk."""
@@ -113,6 +126,15 @@ class ContentCache:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def drop_empty(self, ident: str) -> bool:
+        """Remove the bytes of *ident* where there are none; return whether that was so."""
+        path = self._dirty_dir / ident
+        with suppress(FileNotFoundError):
+            if path.stat().st_size:
+                return False
+            path.unlink()
+        return True
 
     def set_aside(self, ident: str, name: str) -> Path:
         """Move the bytes of *ident* to lost+found, under a name that tells what they were."""
@@ -182,13 +204,29 @@ class ContentCache:
             (self._dirty_dir, "--state-dir"),
             (self._clean_dir, "--cache-dir"),
         ):
-            stat = os.statvfs(directory)
-            if stat.f_bavail * stat.f_frsize < size + _KEEP_FREE_BYTES:
+            if self._free_bytes(directory, size) < size + _KEEP_FREE_BYTES:
                 raise os_error(
                     errno.ENOSPC,
                     str(directory),
                     f"this machine's disk is full: make room, or give another {option}",
                 )
+
+    def _free_bytes(self, directory: Path, size: int) -> int:
+        """Return what the disk of *directory* has free, of which *size* will be taken.
+
+        Where that is plenty it isn't asked at every call.
+        """
+        now = time.monotonic()
+        with self._lock:
+            until, free = self._free.get(directory, (0.0, 0))
+            if now < until and free - size > _PLENTY_BYTES:
+                self._free[directory] = (until, free - size)
+                return free
+        stat = os.statvfs(directory)
+        free = stat.f_bavail * stat.f_frsize
+        with self._lock:
+            self._free[directory] = (now + _LOOK_S, free - size)
+        return free
 
     def _evict(self) -> int:
         """Count anew, drop clean copies that no one has open until the bound holds; return used."""

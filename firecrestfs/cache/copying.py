@@ -39,6 +39,16 @@ def copy_beside(source: Path, target: Path) -> bool:
     return done
 
 
+def sum_on(before: tuple[int, int] | None, offset: int, data: bytes) -> tuple[int, int] | None:
+    """Return size and checksum after *data* was written at *offset*; None where that isn't known.
+
+    *before* is what they were. The checksum is that of `checksum_of`.
+    """
+    if before is None or before[0] != offset or offset + len(data) > _SUM_BYTES:
+        return None
+    return offset + len(data), zlib.crc32(data, before[1])
+
+
 def checksum_of(path: Path) -> int:
     """Return a checksum of the bytes at *path*; -1 for a file too large, or absent."""
     try:

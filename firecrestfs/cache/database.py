@@ -18,7 +18,7 @@ from typing import Any
 from firecrestfs.errors import os_error
 
 #: Raised with every change of the tables; a database of a newer program is left alone.
-_VERSION = 2
+_VERSION = 3
 #: SQLite's own log is folded into the database when it is longer.
 _LONG_WAL_BYTES = 16 << 20
 
@@ -45,10 +45,13 @@ class Database:
                 errno.EPROTO, self._path, "written by a newer firecrestfs: use that, or update"
             )
         self._db.execute("PRAGMA journal_mode=WAL")
+        # Once with a sync, which brings the name of SQLite's log to the disk too: see `seal`.
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('opened', datetime('now'))")
         self._db.execute("PRAGMA synchronous=NORMAL")
         # A checkpoint syncs: only `seal` may do that, never a call that a program waits for.
         self._db.execute("PRAGMA wal_autocheckpoint=0")
-        self._db.execute("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT)")
         self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def make_tables(self, schema: str) -> None:
@@ -75,14 +78,15 @@ class Database:
 
     def seal(self) -> None:
         """Return when everything committed so far survives a power loss."""
-        with self._lock, self._named_errors():
-            self._db.execute("PRAGMA synchronous=FULL")
-            try:
-                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('sealed', datetime('now'))")
-            finally:
-                self._db.execute("PRAGMA synchronous=NORMAL")
-            if self._wal_bytes() > _LONG_WAL_BYTES:
+        if self._wal_bytes() > _LONG_WAL_BYTES:
+            with self._lock, self._named_errors():
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        # What was committed is in SQLite's log. To sync that needs no lock, and nobody waits.
+        fd = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Close the database; nothing may be executed after."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from firecrestfs.model import Attr, Kind, Source
 
@@ -46,6 +46,9 @@ ON CONFLICT (ident) DO UPDATE SET
     origin = excluded.origin, closed = excluded.closed, more = excluded.more,
     boot = excluded.boot, version = version + 1, sealed = 0
 """
+#: Changes that belong together by chance are written down so many at a time.
+_AT_ONCE = 50
+Item = TypeVar("Item")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -57,7 +60,8 @@ class Record:
     `sent` lists the stores that were begun, as (size, SHA-256); `attempted` is where such a store
     may have left a new file; `moving` is a move that was begun: target, dev and ino.
     `promised` names the copy of the last closed version while a newer one is being written.
-    `inherits`: a new directory whose parent passes on its group or an ACL.
+    `inherits`: a new directory whose parent passes on its group or an ACL. `link_of`: this is to
+    be a hard link to the entry of that ident.
     """
 
     ident: str
@@ -79,6 +83,7 @@ class Record:
     attempted: str = ""
     moving: tuple[str, int, int] | None = None
     inherits: bool = False
+    link_of: str = ""
     since: float = field(default=0.0, compare=False)  # when it was first written, epoch seconds
 
     @property
@@ -149,10 +154,9 @@ class Journal:
 
         A record that has changed since its version was told stays unsealed.
         """
-        marks = list(marks)
-        if marks:
+        for some in portions(list(marks)):
             with self._database.transaction():
-                for mark in marks:
+                for mark in some:
                     self._database.execute(
                         "UPDATE entries SET sealed = 1 WHERE ident = ? AND version = ?", mark
                     )
@@ -182,6 +186,12 @@ class Journal:
         self._database.close()
 
 
+def portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Cut *items* into pieces that keep others from the database for a short time only."""
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]
+
+
 _MORE = (
     "mode",
     "exact_mode",
@@ -192,6 +202,7 @@ _MORE = (
     "crc",
     "promised",
     "inherits",
+    "link_of",
 )
 
 

@@ -21,6 +21,7 @@ from .ranges import Ranges
 log = logging.getLogger(__name__)
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+_SYNC_FILE_RANGE_WRITE = 2
 _BLOCK = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -161,6 +162,11 @@ class LocalCopy:
             shutil.copyfile(source, target)
             with suppress(FileNotFoundError):
                 source.unlink()
+
+
+def begin_sync(fd: int) -> None:
+    """Begin to write the bytes of an open file to its disk; fsync(2) tells whether it succeeds."""
+    _libc.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _SYNC_FILE_RANGE_WRITE)
 
 
 def _punch(fd: int, start: int, size: int) -> bool:

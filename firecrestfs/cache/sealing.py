@@ -43,8 +43,7 @@ class Sealer:
         with self._lock:
             self._journal.written.clear()
             marks = self._journal.unsealed()
-            for ident, _ in marks:
-                self._content.sync_dirty(ident)
+            self._content.sync_dirty([ident for ident, _ in marks])
             if marks:
                 self._content.sync_names()
             self._journal.seal(marks)

@@ -163,13 +163,20 @@ class Bundler:
 
     # -- links ---------------------------------------------------------------------------------
 
-    def link(self, old: str, new: str) -> Attr:
-        """Make *new* a hard link to the existing non-directory *old*; *new* must be absent.
+    def link(self, old: str, new: str, begin: Callable[[Attr], None] = lambda source: None) -> Attr:
+        """Make *new* a hard link to the existing non-directory *old*, unless it is one already.
 
-        Returns the attributes of *new*, proven to be the same inode. Raises EXDEV where the
-        cluster refuses to link.
+        *begin* is told what *old* is before anything is changed. Returns the attributes of *new*,
+        proven to be the same inode. Raises EEXIST where something else has the name, EXDEV where
+        the cluster refuses to link.
         """
-        return self._link(old, new, self._client.stat(self._system, old))
+        source, there = self._client.stat(self._system, old), self._stat_or_none(new)
+        if there is not None:
+            if (there.dev, there.ino) == (source.dev, source.ino):
+                return there
+            raise os_error(errno.EEXIST, new, "something else has this name on the cluster")
+        begin(source)
+        return self._link(old, new, source)
 
     def _link(self, old: str, new: str, source: Attr) -> Attr:
         """Make *new* a link to *old*, which *source* describes, over whatever is at *new*."""

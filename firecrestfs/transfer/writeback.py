@@ -18,9 +18,10 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from firecrestfs.errors import is_transient, os_error
+
+from .queued import Pending, Queued, View
 
 log = logging.getLogger(__name__)
 
@@ -39,36 +40,6 @@ _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 60.0
 #: What is blocked by something outside the queue is looked at again after this long.
 _BLOCKED_S = 0.5
-
-
-@dataclass(slots=True)
-class _Entry:
-    due: float
-    since: float
-    tries: int = 0
-    in_flight: bool = False
-    again: bool = False  # added once more while in flight
-    parked: bool = False
-    probing: bool = False  # parked, but tried again now and then
-    pressed: bool = False  # someone waits for it: it goes without settling
-    error: OSError | None = None
-
-
-#: What workers choose by: when it is due, since when it waits, whether someone waits for it.
-_View = tuple[float, float, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """One key that has not landed. `since` and `due` are readings of the clock, in seconds."""
-
-    key: str
-    since: float
-    due: float
-    tries: int
-    in_flight: bool
-    parked: bool
-    error: OSError | None
 
 
 class WriteBack:
@@ -97,10 +68,12 @@ class WriteBack:
         self._delay_s = delay_s
         self._on_parked = on_parked
         self._blocker = blocker
+        self._chooser = threading.Lock()  # one worker chooses, the others are busy or in line
         self._condition = threading.Condition()  # guards all below
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Queued] = {}
         self._stopping = False
-        self._changes = 0  # counts what may have unblocked something
+        self._may_be_parked = False  # false: no entry is
+        self._changes = 0  # counts what those who choose must know of
         self._wake_at = math.inf  # workers look again by then; earlier only for what is due earlier
         self._threads = [
             threading.Thread(target=self._work, name=f"store-{number}", daemon=True)
@@ -114,18 +87,20 @@ class WriteBack:
             self._start_locked()
             now = self._clock()
             entry = self._entries.get(key)
+            earlier = False
             if entry is None:
-                self._entries[key] = _Entry(now + self._delay_s, now)
+                self._entries[key] = Queued(now + self._delay_s, now)
             elif entry.in_flight:
                 entry.again = True
                 return
             else:
                 # A log that is appended to again and again is stored all the same.
                 latest = entry.since + _LONGEST_SETTLE * self._delay_s
-                entry.due = max(now, min(now + self._delay_s, latest))
+                due = max(now, min(now + self._delay_s, latest))
+                earlier, entry.due = due < entry.due, due
                 entry.tries, entry.parked = 0, False
-            if now + self._delay_s < self._wake_at:
-                self._condition.notify_all()
+            if earlier or now + self._delay_s < self._wake_at:
+                self._notify_locked()
 
     def cancel(self, key: str) -> bool:
         """Forget *key*. Return False where its store is running already."""
@@ -134,9 +109,14 @@ class WriteBack:
             if entry is not None and entry.in_flight:
                 entry.again = False
                 return False
-            self._entries.pop(key, None)
-            self._condition.notify_all()
+            if self._entries.pop(key, None) is not None:
+                self._notify_locked()
             return True
+
+    def look(self) -> None:
+        """Look at once for what is due: time may have passed that workers didn't wait through."""
+        with self._condition:
+            self._notify_locked()
 
     def wait_idle(self, key: str, timeout_s: float) -> bool:
         """Wait until no store of *key* is running; return whether that was so in time."""
@@ -167,7 +147,7 @@ class WriteBack:
                 entry = self._entries[key]
                 entry.due, entry.parked, entry.tries = self._clock(), False, 0
                 entry.pressed = True
-            self._condition.notify_all()
+            self._notify_locked()
         while self._unsettled(wanted, patience) and not (interrupted() or self._stopping):
             if end is not None and self._clock() >= end:
                 break
@@ -190,7 +170,9 @@ class WriteBack:
     def has_parked(self) -> bool:
         """Tell, at little cost, whether anything is parked."""
         with self._condition:
-            return any(each.parked for each in self._entries.values())
+            if self._may_be_parked:
+                self._may_be_parked = any(each.parked for each in self._entries.values())
+            return self._may_be_parked
 
     def error_of(self, key: str) -> OSError | None:
         """Return why the last try to store *key* failed, None where it didn't."""
@@ -202,9 +184,14 @@ class WriteBack:
         """Start no further store; those running end by themselves."""
         with self._condition:
             self._stopping = True
-            self._condition.notify_all()
+            self._notify_locked()
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _notify_locked(self) -> None:
+        """Wake who waits; who is choosing right now, from what was before, chooses again."""
+        self._changes += 1
+        self._condition.notify_all()
 
     def _start_locked(self) -> None:
         if not self._started:
@@ -226,7 +213,7 @@ class WriteBack:
         return any(not self._waits_in_vain(key, patience) for key in waiting)
 
     @staticmethod
-    def _gave_up_locked(entry: _Entry, patience: int | None) -> bool:
+    def _gave_up_locked(entry: Queued, patience: int | None) -> bool:
         tried = patience is not None and entry.tries >= patience
         return not entry.in_flight and (entry.parked or tried)
 
@@ -244,7 +231,7 @@ class WriteBack:
             blocker = self._blocker(blocker)
         return False
 
-    def _blame_locked(self, key: str, blocker: _Entry) -> None:
+    def _blame_locked(self, key: str, blocker: Queued) -> None:
         entry = self._entries.get(key)
         if entry is not None and blocker.error is not None:
             code, text = blocker.error.errno or errno.EIO, blocker.error.strerror
@@ -275,12 +262,20 @@ class WriteBack:
             return dict.fromkeys(batch, os_error(errno.EIO, None, f"internal error: {exc}"))
 
     def _take(self) -> list[str]:
-        """Wait for a batch that is due and settled; mark it as in flight."""
+        """Wait for a batch that is due and settled; mark it as in flight.
+
+        Looking at all that waits takes long where much does: it is done once, not by each worker.
+        """
+        with self._chooser:
+            return self._next_batch()
+
+    def _next_batch(self) -> list[str]:
         while not self._stopping:
             with self._condition:
                 now = self._clock()
                 ready = {key: each for key, each in self._entries.items() if self._ready(each)}
                 wake = min((each.due for each in ready.values()), default=math.inf)
+                self._wake_at = wake
                 view = {key: (each.due, each.since, each.pressed) for key, each in ready.items()}
                 changes = self._changes
                 flying = [key for key, each in self._entries.items() if each.in_flight]
@@ -303,7 +298,7 @@ class WriteBack:
                     self._condition.wait(pause)
         return []
 
-    def _choose(self, view: Mapping[str, _View], now: float, full: bool) -> tuple[list[str], float]:
+    def _choose(self, view: Mapping[str, View], now: float, full: bool) -> tuple[list[str], float]:
         """Return the keys to store now, all of one group, or none and when to look again.
 
         *full*: no heavy one has a place.
@@ -327,14 +322,14 @@ class WriteBack:
         # What is blocked is looked at again when something lands: that notifies.
         return [], min(wake, now + _BLOCKED_S) if wake == math.inf and view else wake
 
-    def _next_due_locked(self, seen: Mapping[str, _View]) -> float:
+    def _next_due_locked(self, seen: Mapping[str, View]) -> float:
         """Return when the first of those is due that were added since *seen* was taken."""
         added = (
             each.due for key, each in self._entries.items() if key not in seen and self._ready(each)
         )
         return min(added, default=math.inf)
 
-    def _settled_at(self, members: Sequence[_View]) -> float:
+    def _settled_at(self, members: Sequence[View]) -> float:
         """Return when a group goes: once its last member is due, but no member waits for ever."""
         if any(pressed for _, _, pressed in members):
             return 0.0
@@ -355,7 +350,7 @@ class WriteBack:
             going -= held
 
     @staticmethod
-    def _ready(entry: _Entry | None) -> bool:
+    def _ready(entry: Queued | None) -> bool:
         if entry is None or entry.in_flight:
             return False
         return not entry.parked or entry.probing
@@ -376,17 +371,16 @@ class WriteBack:
                 if exc is not None and not is_transient(exc) and not entry.again:
                     if not entry.parked:
                         parked.append((key, exc))
-                    entry.parked = True
+                    entry.parked = self._may_be_parked = True
                     entry.probing = exc.errno in NO_ROOM
                     entry.due = self._clock() + _PROBE_S
                 else:
                     entry.parked = False
                     self._settle_one_locked(key, entry, exc)
-            self._changes += 1
-            self._condition.notify_all()
+            self._notify_locked()
         return parked
 
-    def _settle_one_locked(self, key: str, entry: _Entry, exc: OSError | None) -> None:
+    def _settle_one_locked(self, key: str, entry: Queued, exc: OSError | None) -> None:
         now = self._clock()
         if entry.again:
             entry.again, entry.tries = False, 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from firecrestfs.cache.cached_file import CachedFile
@@ -19,6 +19,7 @@ class Change(enum.Enum):
     MOVE = "move"  # it is there under another name
     STORE = "store"  # its content was written here
     SET = "set"  # its mode was changed here, nothing else
+    LINK = "link"  # a second name of a file, which the cluster doesn't have yet
 
 
 class Sent(NamedTuple):
@@ -41,8 +42,9 @@ class Entry:
     """What the mount shows at `path`, and what of it the cluster has at `origin`.
 
     `path` is empty once it was unlinked here, `origin` until the cluster has it. For files the
-    local copy knows attributes and base, for other kinds `shown` and `remote` do. Everything but
-    the copy is guarded by the lock of the overlay.
+    local copy knows attributes and base, for other kinds `shown` and `remote` do. A hard link that
+    was made here is an entry of its own until the cluster has made it: it has no copy, whoever
+    opens it opens that of `link_of`. Everything but the copy is guarded by the lock of the overlay.
     """
 
     ident: str
@@ -51,7 +53,7 @@ class Entry:
     origin: str
     file: CachedFile | None = None
     shown: Attr | None = None  # directories and links: attributes as they are here
-    remote: Attr | None = None  # directories and links: what the cluster has at `origin`
+    remote: Attr | None = None  # the same: what the cluster has at `origin`
     wanted_mode: int | None = None  # directories: to be given
     exact_mode: bool = False  # directories: someone asked for that very mode
     times_given: bool = False  # directories: times were set here, and are shown
@@ -67,6 +69,8 @@ class Entry:
     torn: bytes = b""  # what the last store carried whose end isn't known; not kept over a death
     attempted: str = ""  # where such a store may have left a new file
     moving: Moving | None = None  # a move that was begun on the cluster
+    link_of: Entry | None = None  # a second name: the file that it is of
+    links: list[Entry] = field(default_factory=list)  # files: second names that are to be made
 
     @property
     def where(self) -> str:
@@ -78,6 +82,8 @@ class Entry:
         """The attributes as they are here and now."""
         if self.file is not None:
             return self.file.attr
+        if self.link_of is not None:
+            return self.link_of.attr
         assert self.shown is not None
         return self.shown
 

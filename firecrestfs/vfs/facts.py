@@ -57,7 +57,7 @@ class Facts(Filesystem):
         user = self._identity.user
         match field:
             case "state":
-                return self._state(entry)
+                return self._state(entry, self._overlay.shown_at(path))
             case "error":
                 failure = self.stores.failure(entry) if entry is not None else None
                 return None if failure is None else str(failure.strerror)
@@ -77,7 +77,10 @@ class Facts(Filesystem):
                 return attr.target
         return None
 
-    def _state(self, entry: Entry | None) -> str:
+    def _state(self, entry: Entry | None, name: Entry | None) -> str:
+        if name is not None and name is not entry and not self._overlay.differs(entry or name):
+            # Of a second name that is still to be made.
+            entry = name
         if entry is None or not self._overlay.differs(entry):
             complete = entry is not None and entry.file is not None and entry.file.complete
             return "cached" if complete else "remote"

@@ -117,9 +117,9 @@ class CachedHandle(OpenFile):
 
     def flush(self) -> None:
         """Write down that what was written is whole: from now on it survives our death."""
-        if self._changing:
+        if self._changing or (self._writable and self._file.handed_over):
             reach("close.begun")
-            self._changing = False
+            self._changing = self._file.handed_over = False
             self._closed(self._file)
             reach("close.noted")
 
@@ -142,6 +142,18 @@ class CachedHandle(OpenFile):
         """Let the settle delay begin."""
         reach("release.begun")
         self.flush()
+        self._leave()
+
+    def change_noted(self) -> None:
+        """Take it as written down that the file is being changed: it was made by this open."""
+        self._changing = True
+
+    def hand_over(self) -> None:
+        """Let go without a close: the next of another handle tells that the file is whole."""
+        self._file.handed_over = self._changing
+        self._leave()
+
+    def _leave(self) -> None:
         self._file.released(self._writable)
         self._released(self._file, self._writable)
 

@@ -9,8 +9,10 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 
+from firecrestfs.cache.inodes import Inodes
 from firecrestfs.cache.metadata import is_below, split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, Kind, UserInfo
@@ -21,13 +23,19 @@ NOBODY = 65534
 class Identity:
     """The mounting user on one system. Immutable but for the inode numbers it keeps."""
 
-    def __init__(self, system: str, user: UserInfo, uid: int, gid: int) -> None:
+    def __init__(
+        self, system: str, user: UserInfo, uid: int, gid: int, inodes: Inodes | None = None
+    ) -> None:
+        """*inodes* keeps numbers from one mount to the next."""
         self.user = user
         self.uid = uid
         self.gid = gid
         self._system = system
+        self._inodes = inodes
         self._moved: dict[str, int] = {}  # path → inode, where it isn't the path's own
-        self._trees: dict[str, str] = {}  # renamed directory → where it was first seen
+        self._trees: dict[str, str] = {}  # directory → what its files' numbers are made from
+        if inodes is not None:
+            self._moved, self._trees = inodes.load()
 
     def localise(self, path: str, attr: Attr) -> Attr:
         """Return *attr* of *path* with local owners and the inode that the mount shows.
@@ -93,15 +101,39 @@ class Identity:
     def move_inode(self, old: str, new: str, *, tree: bool = False) -> None:
         """Let *new* keep the number that *old* had, and give *old* another for its next life.
 
-        With *tree* everything below keeps its number as well.
+        With *tree* everything below keeps its number as well, and what is made below *old* later
+        gets others.
         """
         number = self.inode(old)
+        next_life = f"{old}\0{number}"
+        changed = {new: number, old: self._hash(next_life)}
+        gone = []
         if tree:
-            self._trees[new] = self._first_path(old)
-            for path in [each for each in list(self._moved) if is_below(each, old) and each != old]:
-                self._moved[new + path[len(old) :]] = self._moved[path]
-        self._moved[new] = number
-        self._moved[old] = self._hash(f"{old}\0{number}")
+            below = [each for each in list(self._moved) if is_below(each, old) and each != old]
+            for path in below:
+                changed[new + path[len(old) :]] = self._moved[path]
+                if path in self._trees:
+                    self._trees[new + path[len(old) :]] = self._trees.pop(path)
+            gone = [path for path in below if path not in changed]
+            self._trees[new] = self._trees.get(old) or self._first_path(old)
+            self._trees[old] = next_life
+        self._keep(changed, gone)
+
+    def share_inode(self, path: str, other: str) -> None:
+        """Let *other* show the number of *path*: both are names of one file."""
+        self.keep_inode(other, self.inode(path))
+
+    def keep_inode(self, path: str, number: int) -> None:
+        """Let *path* show *number*: that under which what is there was first seen."""
+        if number and self.inode(path) != number:
+            self._keep({path: number})
+
+    def _keep(self, changed: dict[str, int], gone: Sequence[str] = ()) -> None:
+        for path in gone:
+            del self._moved[path]
+        self._moved.update(changed)
+        if self._inodes is not None:
+            self._inodes.put(changed, self._trees, gone)
 
     def _first_path(self, path: str) -> str:
         """Return where *path* was before the directories above it were renamed."""

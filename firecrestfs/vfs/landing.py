@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from firecrestfs.cache.cached_file import Snapshot
 from firecrestfs.cache.content import ContentCache
+from firecrestfs.cache.journal import portions
 from firecrestfs.cache.metadata import join, split
 from firecrestfs.errors import ConflictError, is_transient
 from firecrestfs.faultpoints import reach
@@ -20,6 +21,7 @@ from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.removing import Remover, Unlinked
 
 from .entry import Change, Entry, Sent
+from .hardlinks import HardLinks
 from .moves import WAITS, Begun, Moves, Outcome
 from .notes import Notes
 from .overlay import Overlay
@@ -39,6 +41,7 @@ class Landing:
         engine: TransferEngine,
         remover: Remover,
         moves: Moves,
+        hardlinks: HardLinks,
         notes: Notes,
     ) -> None:
         self._tree = tree
@@ -47,6 +50,7 @@ class Landing:
         self._engine = engine
         self._remover = remover
         self._moves = moves
+        self._hardlinks = hardlinks
         self._notes = notes
 
     def run(self, entries: Sequence[Entry]) -> Outcome:
@@ -62,6 +66,7 @@ class Landing:
                 (Change.MOVE, self._moves.run),
                 (Change.MAKE, self._put),
                 (Change.SET, self._set),
+                (Change.LINK, self._hardlinks.run),
             ):
                 batch = [each for each in begun if each.change is change]
                 if batch:
@@ -138,7 +143,8 @@ class Landing:
             if item is not None:
                 items.append(item)
                 begun.append((entry, snapshot))
-        self._notes.write_down(*(entry for entry, _ in begun))
+        for some in portions([entry for entry, _ in begun]):
+            self._notes.write_down(*some)
         reach("store.begun")
         results = self._engine.store(items)
         for item, (entry, snapshot) in zip(items, begun, strict=True):
@@ -207,6 +213,9 @@ class Landing:
             return self._not_made(entry, result)
         entry.sent, entry.torn = (), b""
         self._overlay.settle(entry, path)
+        if snapshot is not None and snapshot.base is None:
+            # It may have been renamed before it was stored.
+            self._tree.keep_inode(path, entry.attr.inode)
         if entry.kind is Kind.SYMLINK:
             result = replace(result, target=item.link)
         if entry.kind is Kind.DIRECTORY:

@@ -134,7 +134,7 @@ class Moves:
 
     def _move_beside(self, entry: Entry) -> None:
         """Something that was not known here has the name: ours gets another, both survive."""
-        name = _conflict_name(entry.path)
+        name = conflict_name(entry.path)
         self._notes.report(
             entry.path, f"the name is taken on the cluster; yours is kept as {split(name)[1]}"
         )
@@ -180,5 +180,6 @@ class Moves:
         return None
 
 
-def _conflict_name(path: str) -> str:
+def conflict_name(path: str) -> str:
+    """Return the name under which ours is kept where another has taken *path*."""
     return f"{path}.conflict-{socket.gethostname()}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -21,6 +21,7 @@ from firecrestfs.model import Attr, Kind
 
 from . import guard, links
 from .entry import Entry
+from .secondnames import SecondNames
 from .view import RemoteParts, RemoteView
 
 
@@ -37,6 +38,7 @@ class RemoteNames:
         self._fetching = parts.fetching
         self._system = parts.tree.system.name
         self._mountpoint = mountpoint
+        self._second = SecondNames(parts, view, self.entry_at, self._take_second)
 
     # -- removing ------------------------------------------------------------------------------
 
@@ -51,7 +53,7 @@ class RemoteNames:
         if attr.kind is Kind.DIRECTORY:
             raise os_error(errno.EISDIR, path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
-        entry = self.entry_at(path, attr)
+        entry = self._second.take(path, attr)
         self._tree.require_sendable(entry.origin)
         self._drop(entry)
 
@@ -92,7 +94,8 @@ class RemoteNames:
                 self._adopt(adopter, entry)
                 kept = False
         adopters = [] if adopter is None else [adopter]
-        self._stores.note(*adopters, entry)
+        sources = [] if entry.link_of is None else [entry.link_of]
+        self._stores.note(*adopters, *sources, entry)
         self._stores.changed(*adopters)
         if kept:
             self._stores.changed(entry)
@@ -117,6 +120,7 @@ class RemoteNames:
         if (
             not (entry.origin or entry.attempted)
             or _is_under_way(entry)
+            or entry.link_of is not None
             or entry.kind not in (Kind.FILE, Kind.SYMLINK)
         ):
             return None
@@ -191,28 +195,8 @@ class RemoteNames:
         self._stores.changed(entry)
 
     def link(self, old: str, new: str) -> None:
-        """Make a hard link on the cluster, at once."""
-        attr = self._view.getattr(old)
-        if attr.kind is Kind.DIRECTORY:
-            raise os_error(errno.EPERM, old)
-        self._view.require_creatable(new)
-        entry = self.entry_at(old, attr)
-        for each in (entry, self._overlay.entry(split(new)[0]), self._overlay.in_the_way(new)):
-            if each is not None and self._overlay.differs(each):
-                self._stores.store_now(each)
-        target = self._overlay.locate(new)
-        if target is None:
-            raise os_error(errno.EBUSY, new, "what had its name is not yet gone from the cluster")
-        origin = entry.origin
-        self._tree.require_sendable(origin, target)
-        after = self._parts.flights.commit(lambda: self._parts.bundler.link(origin, target))
-        if entry.file is not None:
-            entry.file.adopt(self._tree.localised(origin, after))
-        for path in (origin, target):
-            if after.kind is Kind.SYMLINK:
-                self._tree.forget(path)
-            else:
-                self._tree.changed(path, after)
+        """Make a hard link."""
+        self._second.add(old, new)
 
     # -- renaming ------------------------------------------------------------------------------
 
@@ -227,14 +211,15 @@ class RemoteNames:
         parent_of_old, _ = self._view.parent_of(old), self._view.parent_of(new)
         attr = self._view.getattr(old)
         self._identity.require_removable(old, parent_of_old, attr)
-        if old == new:
+        if old == new or self._second.are_one(old, new):
             return
         self._check_target(attr, new)
         if old in self._view.litter:
             self._rename_litter(old, new)
             return
         self._check_way(attr, old, new)
-        self._rename(self.entry_at(old, attr), new)
+        over = self._view.attr_or_none(new)
+        self._rename(self._second.moving(old, attr, over, new), new)
         self._view.litter.move_below(old, new)
 
     def _check_target(self, attr: Attr, new: str) -> None:
@@ -262,9 +247,15 @@ class RemoteNames:
             if origin is not None and not self._parts.mover.can_move_tree(origin, new):
                 raise os_error(errno.EXDEV, old, "a batch job can't carry this name")
 
-    def _rename(self, entry: Entry, new: str) -> None:
-        target = self._view.attr_or_none(new)
-        replaced = self.entry_at(new, target) if target is not None else None
+    def _take_second(self, entry: Entry, name: Entry) -> None:
+        """Let *entry* have its second name only."""
+        self._rename(entry, name.path, name)
+
+    def _rename(self, entry: Entry, new: str, replaced: Entry | None = None) -> None:
+        """Show *entry* at *new*, where *replaced* is, which is looked for if it isn't told."""
+        target = self._view.attr_or_none(new) if replaced is None else None
+        if target is not None:
+            replaced = self._second.take(new, target)
         with self._overlay.lock:
             self._release_replaced(entry)
             if replaced is not None:
@@ -300,6 +291,7 @@ class RemoteNames:
             unsure = entry.attempted and not entry.origin and not entry.busy
             if unsure and self._overlay.target(entry) != entry.attempted:
                 ghost = Entry(uuid.uuid4().hex, entry.kind, "", "")
+                ghost.remote, ghost.link_of = entry.remote, entry.link_of
                 ghost.attempted, ghost.sent, ghost.torn = entry.attempted, entry.sent, entry.torn
                 entry.attempted, entry.sent, entry.torn = "", (), b""
                 self._overlay.add(ghost)
@@ -334,7 +326,7 @@ class RemoteNames:
         """Unlink an open file here; the cluster keeps it until the last handle is closed."""
         attr = self._view.getattr(path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
-        entry = self.entry_at(path, attr)
+        entry = self._second.take(path, attr)
         if entry.file is not None and not self._fetching.is_large(entry.file):
             # Who has it open shall be able to read it to the end.
             with suppress(OSError):
@@ -346,7 +338,8 @@ class RemoteNames:
             if adopter is not None:
                 self._adopt(adopter, entry)
         self._stores.cancel(entry)
-        self._stores.note(entry, *([adopter] if adopter is not None else []))
+        others = [each for each in (adopter, entry.link_of) if each is not None]
+        self._stores.note(entry, *others)
 
     def _end_orphan(self, hidden: str) -> None:
         entry = self._overlay.end_orphan(hidden)

@@ -23,7 +23,10 @@ class Notes:
         self.write_down: Callable[..., None] = lambda *entries: None  # into the journal
 
     def drop(self, entry: Entry) -> None:
-        """Forget *entry*: nothing of it is left to be told."""
+        """Forget *entry*, and names that it was to get: nothing of it is left to be told."""
+        for each in list(entry.links):
+            self.report(each.where, f"not linked: {entry.where} is no more")
+            self.drop(each)
         self._overlay.forget(entry)
         self.write_down(entry)
         if entry.file is not None and not entry.file.opens:

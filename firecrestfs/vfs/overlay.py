@@ -24,6 +24,10 @@ class Overlay(Places):
         """Tell whether *entry* shows something that the cluster doesn't have just so."""
         return bool(self.changes(entry))
 
+    def is_needed(self, entry: Entry) -> bool:
+        """Tell whether *entry* differs, or another name is to be made for it."""
+        return bool(entry.links) or self.differs(entry)
+
     def changes(self, entry: Entry) -> list[Change]:
         """Return what the cluster is still to be told of *entry*, in order."""
         with self.lock:
@@ -48,6 +52,8 @@ class Overlay(Places):
             self._idents[entry.ident] = entry
             if entry.path:
                 self._show_locked(entry, entry.path)
+                if entry.link_of is not None:
+                    entry.link_of.links.append(entry)
             if entry.origin:
                 self._settle_locked(entry, entry.origin)
             self._note_attempt_locked(entry)
@@ -65,6 +71,7 @@ class Overlay(Places):
         """Drop *entry*: nothing of it is left to be told or remembered."""
         with self.lock:
             self._hide_locked(entry)
+            self._part_locked(entry)
             self._leave_locked(entry)
             self._idents.pop(entry.ident, None)
             self._odd.discard(entry.ident)
@@ -82,6 +89,7 @@ class Overlay(Places):
                 # It was clean, and forgotten since the caller looked it up.
                 self.add(entry)
             self._hide_locked(entry)
+            self._part_locked(entry)
             entry.path = ""
             self._note_locked(entry)
             self._note_attempt_locked(entry)
@@ -212,11 +220,11 @@ class Overlay(Places):
     def replace(self, entry: Entry, there: Entry) -> None:
         """Let the move of *entry* take the place of the unlinked *there*, where it can.
 
-        What only may be there is found out and removed first, and so is a directory.
+        What only may be there is found out and removed first; so are directories and second names.
         """
         directory = Kind.DIRECTORY in (entry.kind, there.kind)
         with self.lock:
-            if entry.origin and there.origin and not directory:
+            if entry.origin and there.origin and not directory and there.link_of is None:
                 entry.replacing, there.replaced_by = there, entry
 
     def release(self, entry: Entry) -> Entry | None:
@@ -280,6 +288,8 @@ class Overlay(Places):
     def _changes_locked(self, entry: Entry) -> list[Change]:
         if not entry.path:
             return [Change.REMOVE] if entry.origin or entry.attempted else []
+        if entry.link_of is not None:
+            return [Change.LINK]
         found = []
         if not entry.origin and entry.file is None:
             found.append(Change.MAKE)
@@ -299,6 +309,10 @@ class Overlay(Places):
         for above in self._ancestors_locked(entry.path):
             if above.busy or not above.origin:
                 yield above
+        yield from (each for each in entry.links if each.busy)
+        source = entry.link_of
+        if source is not None and (source.busy or not self._is_home_locked(source)):
+            yield source
         if entry.kind is Kind.DIRECTORY:
             for each in self._idents.values():
                 if each is not entry and each.busy and self._touches(each, entry):
@@ -343,6 +357,12 @@ class Overlay(Places):
                 return False
             there = following
         return False
+
+    @staticmethod
+    def _part_locked(entry: Entry) -> None:
+        """Let *entry* be no second name, to be made, of another."""
+        if entry.link_of is not None and entry in entry.link_of.links:
+            entry.link_of.links.remove(entry)
 
     @staticmethod
     def _touches(each: Entry, directory: Entry) -> bool:

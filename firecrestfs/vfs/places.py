@@ -34,8 +34,16 @@ class Places:
         self._odd: set[str] = set()  # idents of what can make a path differ from its origin
 
     def entry(self, path: str) -> Entry | None:
-        """Return what is known of *path*, hidden names of unlinked open files included."""
-        return self._shown.get(path) or self._orphans.get(path)
+        """Return what is known of *path*, hidden names of unlinked open files included.
+
+        Of a second name that is to be made it is the file itself.
+        """
+        found = self._shown.get(path) or self._orphans.get(path)
+        return found if found is None or found.link_of is None else found.link_of
+
+    def shown_at(self, path: str) -> Entry | None:
+        """Return what stands for the name *path* alone: of a second name, that."""
+        return self._shown.get(path)
 
     def by_ident(self, ident: str) -> Entry | None:
         """Return the entry *ident*, None once it is forgotten."""

@@ -31,8 +31,9 @@ class Recovery:
     def take_up(self, found: Sequence[Found]) -> None:
         """Make the entries of all records again and let the cluster be told of them."""
         reach("recover.begun")
-        entries = []
-        for each in found:
+        entries: list[Entry] = []
+        # Second names come after the files that they are of.
+        for each in sorted(found, key=lambda each: bool(each.record.link_of)):
             try:
                 entry = self._take_up(each)
             except OSError as exc:
@@ -52,6 +53,8 @@ class Recovery:
 
     def _take_up(self, found: Found) -> Entry | None:
         record = found.record
+        if record.link_of:
+            return self._link_of(record)
         file = None
         if record.kind is Kind.FILE and record.path:
             file = self._file_of(record, found.trusted)
@@ -59,6 +62,18 @@ class Recovery:
                 self._journal.forget(record.ident)
                 return None
         return self._entry_of(record, file)
+
+    def _link_of(self, record: Record) -> Entry | None:
+        """Return the second name *record*; None where the file that it is of is lost."""
+        source = self._overlay.by_ident(record.link_of)
+        if source is None and record.path:
+            self._stores.report(record.path, "not linked: the other file is no more")
+            self._journal.forget(record.ident)
+            return None
+        entry = self._entry_of(record, None)
+        entry.shown = None
+        entry.link_of = source or Entry(record.link_of, Kind.FILE, "", "", shown=record.base)
+        return entry
 
     def _file_of(self, record: Record, trusted: bool) -> CachedFile | None:
         """Return the local copy with what was promised; None where nothing was, or it is lost."""
@@ -72,10 +87,11 @@ class Recovery:
             self._want(file, record)
             return file
         if not record.closed:
-            kept = self._content.set_aside(ident, name)
-            self._stores.report(
-                record.path, f"was being written when the mount died: kept as {kept}"
-            )
+            if not self._content.drop_empty(ident):
+                kept = self._content.set_aside(ident, name)
+                self._stores.report(
+                    record.path, f"was being written when the mount died: kept as {kept}"
+                )
             if not self._content.take_promised(record.promised, ident):
                 return self._untouched(record, attr)
         recovered = self._content.recover(ident, attr)

@@ -87,8 +87,9 @@ class RemoteFilesystem(Facts):
         self._tree.refresh(where)
 
     def expire(self) -> None:
-        """Ask the cluster anew for whatever is looked at next."""
+        """Ask the cluster anew for whatever is looked at next; tell it what is due by now."""
         self._tree.expire()
+        self.stores.wake()
 
     def sweep(self) -> None:
         """Remove archives of ours that could not be removed before."""
@@ -155,22 +156,29 @@ class RemoteFilesystem(Facts):
         self._content.make_room(0)
         file = self._content.new(self._view.new_attr(path, mode))
         file.create(mode)
-        entry = Entry(file.ident, Kind.FILE, path, "", file)
+        # Whole it is once it is closed, even if nothing is written into it.
+        entry = Entry(file.ident, Kind.FILE, path, "", file, closed=False)
         self._overlay.add(entry)
-        # Closed as it is it would be an empty file.
         self._names.take_place(entry)
         self._view.entry_changed(path)
         reach("file.created")
-        return self._handle(file, flags)
+        handle = self._handle(file, flags)
+        handle.change_noted()
+        return handle
 
     def truncate(self, path: str, size: int) -> None:
         """Cut or extend *path*, through the copy that open handles share."""
         file = self._overlay.file(path)
         if file is not None and file.writers:
-            # ftruncate(2) on a handle that was allowed to write when it was opened.
-            handle: OpenFile = self._handle(file, os.O_WRONLY)
-        else:
-            handle = self.open(path, os.O_WRONLY)
+            # ftruncate(2) on a handle that was allowed to write when it was opened: its close
+            # says when the file is whole.
+            mine = self._handle(file, os.O_WRONLY)
+            try:
+                mine.truncate(size)
+            finally:
+                mine.hand_over()
+            return
+        handle = self.open(path, os.O_WRONLY)
         try:
             handle.truncate(size)
         finally:

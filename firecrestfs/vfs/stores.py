@@ -10,17 +10,17 @@ import errno
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
-from firecrestfs.cache.journal import Journal, Record
+from firecrestfs.cache.journal import Journal, Record, portions
 from firecrestfs.cache.metadata import boottime, split
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer.engine import TransferEngine
-from firecrestfs.transfer.writeback import NO_ROOM, Pending, WriteBack
+from firecrestfs.transfer.queued import Pending
+from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
 
 from .entry import Change, Entry
 from .flights import Flights
@@ -98,7 +98,7 @@ class Stores:
         """Write down what the cluster is still to be told of *entries*, all as one change."""
         records, landed = [], []
         for entry in entries:
-            if self._overlay.by_ident(entry.ident) is entry and self._overlay.differs(entry):
+            if self._overlay.by_ident(entry.ident) is entry and self._overlay.is_needed(entry):
                 records.append(self._record_of(entry))
             else:
                 landed.append(entry.ident)
@@ -136,34 +136,36 @@ class Stores:
 
     def _record_of(self, entry: Entry) -> Record:
         file = entry.file
-        record = Record(
+        mode, exact = entry.wanted_mode, entry.exact_mode
+        size, crc, promised = -1, 0, ""
+        mtime_ns = None if entry.shown is None else entry.shown.mtime_ns
+        if file is not None:
+            mode, exact, mtime_ns = file.wanted
+            promised = file.promised
+            if entry.closed and entry.content_differs:
+                size, crc = file.closed()
+        return Record(
             entry.ident,
             self._tree.system.name,
             entry.path,
             entry.origin,
             entry.kind,
             entry.closed,
-            entry.wanted_mode,
-            entry.exact_mode,
+            mode,
+            exact,
+            mtime_ns,
             base=entry.base,
             text=entry.text,
             made_text=entry.made_text,
+            size=size,
+            crc=crc,
+            promised=promised,
             sent=tuple((each.size, each.sha256) for each in entry.sent),
             attempted=entry.attempted,
             inherits=entry.inherits,
+            link_of=entry.link_of.ident if entry.link_of is not None else "",
             moving=entry.moving and (entry.moving.target, entry.moving.dev, entry.moving.ino),
         )
-        if file is None:
-            shown = entry.shown
-            return record if shown is None else replace(record, mtime_ns=shown.mtime_ns)
-        mode, exact, mtime_ns = file.wanted
-        record = replace(
-            record, mode=mode, exact_mode=exact, mtime_ns=mtime_ns, promised=file.promised
-        )
-        if entry.closed and entry.content_differs:
-            size, crc = file.closed()
-            record = replace(record, size=size, crc=crc)
-        return record
 
     def give_up(self, entry: Entry) -> None:
         """Let go of the clean *entry*: something else is at its path now."""
@@ -174,7 +176,7 @@ class Stores:
     def renew(self, entry: Entry, attr: Attr) -> None:
         """Let *entry* stand for another version, *attr*, of its file: the old copy is outdated."""
         old = entry.file
-        if not self._overlay.differs(entry):
+        if not self._overlay.is_needed(entry):
             self.give_up(entry)
         elif old is not None:
             new = self._content.new(attr)
@@ -183,12 +185,14 @@ class Stores:
             self._queue.cancel(old.ident)
             self._overlay.give_copy(entry, new)
             self._journal.forget(old.ident)
-            self.note(entry)
+            self.note(entry, *entry.links)
             self.changed(entry)
             self._content.drop(old)
 
     def discard(self, entry: Entry) -> None:
         """Drop *entry*, its bytes and what was written down of it: nobody wants it any more."""
+        for each in list(entry.links):
+            self.discard(each)
         self._queue.cancel(entry.ident)
         self.give_up(entry)
         self._journal.forget(entry.ident)
@@ -211,6 +215,10 @@ class Stores:
             return False
         writing = entry.path and entry.file is not None and entry.file.writers
         return not writing and self._overlay.differs(entry)
+
+    def wake(self) -> None:
+        """Look at once for what is due."""
+        self._queue.look()
 
     def cancel(self, entry: Entry) -> None:
         """Don't tell the cluster of *entry*, for now."""
@@ -315,6 +323,8 @@ class Stores:
             return "remove", where if top.kind is Kind.DIRECTORY else split(where)[0]
         if changes[0] is Change.MOVE:
             return "move", ident
+        if changes[0] is Change.LINK:
+            return "link", split(entry.path)[0]
         if changes[0] is Change.SET:
             return "set", split(entry.path)[0]
         if self._is_heavy(ident):
@@ -340,7 +350,8 @@ class Stores:
         outcome.update(self._landing.run(entries))
         failures = ((each, outcome[each.ident]) for each in entries)
         settled = [each for each, exc in failures if exc is None or not is_transient(exc)]
-        self.note(*settled)
+        for some in portions(settled):
+            self.note(*some)
         reach("store.forgotten")
         # What changed meanwhile goes next.
         self.changed(*(each for each in settled if outcome[each.ident] is None))

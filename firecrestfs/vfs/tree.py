@@ -212,6 +212,10 @@ class RemoteTree:
         """Note that *path* has the remote attributes *attr* now, or (None) is gone."""
         self._metadata.changed(path, None if attr is None else self.localised(path, attr))
 
+    def keep_inode(self, path: str, number: int) -> None:
+        """Let *path*, which the cluster has from us, go on showing *number*."""
+        self._identity.keep_inode(path, number)
+
     def made_directory(self, path: str, attr: Attr) -> None:
         """Note that we made the directory *path*: it is known to be empty."""
         self.changed(path, attr)

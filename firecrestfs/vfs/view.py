@@ -237,6 +237,12 @@ class RemoteView:
 
     def _known(self, path: str, entry: Entry) -> Attr:
         """Return what is shown for *entry*, while it is what the cluster has or shall have."""
+        attr = self._of_one(path, entry)
+        more = len(entry.links)
+        return replace(attr, nlink=attr.nlink + more) if more else attr
+
+    def _of_one(self, path: str, entry: Entry) -> Attr:
+        """Return the attributes of *entry*, whatever other names are still to be made for it."""
         file, origin = entry.file, entry.origin
         if self._overlay.is_orphan(path) or not origin or entry.content_differs:
             return entry.attr
@@ -248,7 +254,7 @@ class RemoteView:
         except FileNotFoundError:
             if self._is_landing(entry, origin):
                 return entry.attr
-            if not self._overlay.differs(entry):
+            if not self._overlay.is_needed(entry):
                 self._stores.give_up(entry)
             raise
         if self._is_landing(entry, origin):
@@ -270,8 +276,8 @@ class RemoteView:
         if file.opens and known and attr.size > file.attr.size:
             # It may have grown only: those who have it open find out when they read on.
             return attr
-        if self._overlay.differs(entry):
-            # It is to be renamed or given a mode, whatever it holds.
+        if self._overlay.is_needed(entry):
+            # It is to be renamed, linked or given a mode, whatever it holds.
             return replace(attr, mode=file.attr.mode, inode=file.attr.inode)
         # Someone changed it on the cluster. Who reads it goes on with the version it opened; who
         # writes it shall find out when it is stored, with both versions kept.

@@ -27,7 +27,7 @@ POINTS = [
     if line.startswith("    ") and "." in line.split()[0]
 ]
 #: All that the writer can do.
-KINDS = "new,new,rewrite,tempsave,tempsave,rename,unlink,mkdir,rmdir"
+KINDS = "new,new,rewrite,tempsave,tempsave,linksave,linksave,rename,unlink,mkdir,rmdir"
 #: Seconds that are waited for a fault to be reached.
 _FAULT_S = 1.5
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.timeout(600)]
 
 #: Kills at random moments.
 RANDOM_KILLS = int(os.environ.get("FIRECRESTFS_TEST_KILLS", "120"))
-KINDS = "new,new,tempsave,unlink,mkdir"
+KINDS = "new,new,tempsave,linksave,unlink,mkdir"
 
 
 def report(all_rounds: list[Rounds]) -> str:

@@ -20,7 +20,6 @@ import time
 #: From so many files on some are removed: what is tried is deaths, not amounts.
 MANY = 25
 MANY_DIRS = 8
-EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 def digest(data: bytes) -> str:
@@ -56,12 +55,9 @@ class Writer:
         self.make(self.fresh())
 
     def make(self, path: str) -> str:
-        """Make *path* and return its digest.
-
-        Cut, it may be there empty: as on a local disk, creating is a step of its own.
-        """
+        """Make *path* and return its digest. Cut, it isn't there: it was never closed."""
         data = self.data()
-        self.begin("new", {path: digest(data)}, {path: EMPTY})
+        self.begin("new", {path: digest(data)})
         self.save(path, data, os.O_CREAT | os.O_EXCL)
         self.files.append(path)
         self.done()
@@ -79,6 +75,20 @@ class Writer:
         path = self.chance.choice(self.files)
         temporary = f"{path}.tmp-{self.mark}-{self.number}"
         self.move(temporary, path, self.make(temporary))
+
+    def linksave(self) -> None:
+        """Save as git does: under another name, which is linked to the new one, then removed."""
+        path = self.fresh()
+        temporary = f"{path}.tmp"
+        saved = self.make(temporary)
+        self.begin("link", {path: saved})
+        os.link(self.path(temporary), self.path(path))
+        self.files.append(path)
+        self.done()
+        self.begin("unlink", {temporary: None})
+        os.unlink(self.path(temporary))
+        self.files.remove(temporary)
+        self.done()
 
     def rename(self) -> None:
         """Rename a file to a name that wasn't there, or over another file."""

@@ -1,4 +1,4 @@
-"""Symlinks never lead out of their system; hard links are made on the cluster."""
+"""Symlinks never lead out of their system; hard links are one file, here and on the cluster."""
 
 from __future__ import annotations
 
@@ -140,16 +140,25 @@ def test_hard_links(fs: Driver, there: Path) -> None:
     (there / "a").write_bytes(b"content")
     (there / "d").mkdir()
     fs.link("a", "d/b")
-    assert os.stat(there / "a").st_ino == os.stat(there / "d" / "b").st_ino
     assert fs.read_file("d/b") == b"content"
+    assert fs.lstat("d/b").st_nlink == fs.lstat("a").st_nlink == 2
+    assert fs.lstat("d/b").st_ino == fs.lstat("a").st_ino
+    fs.land()
+    assert os.stat(there / "a").st_ino == os.stat(there / "d" / "b").st_ino
     assert fs.lstat("d/b").st_nlink == 2
+    assert fs.lstat("d/b").st_ino == fs.lstat("a").st_ino
     fs.unlink("a")
     assert fs.read_file("d/b") == b"content"
+    fs.land()
+    assert not (there / "a").exists()
+    assert (there / "d" / "b").read_bytes() == b"content"
 
 
 def test_a_hard_link_to_a_file_that_was_not_stored_yet(fs: Driver, there: Path) -> None:
     fs.write_file("a", b"content")
     fs.link("a", "b")
+    assert fs.listdir() == ["a", "b"]
+    assert fs.lstat("a").st_nlink == 2
     fs.land()
     assert (there / "b").read_bytes() == b"content"
     assert os.stat(there / "a").st_ino == os.stat(there / "b").st_ino
@@ -159,10 +168,159 @@ def test_a_write_through_one_hard_link_is_seen_through_the_other(fs: Driver, the
     (there / "a").write_bytes(b"content")
     fs.link("a", "b")
     fs.append("a", b" and more")
-    fs.land()
-    assert (there / "b").read_bytes() == b"content and more"
-    fs.refresh()
     assert fs.read_file("b") == b"content and more"
+    fs.append("b", b", and this")
+    assert fs.lstat("a").st_size == fs.lstat("b").st_size == 26
+    fs.land()
+    assert (there / "a").read_bytes() == (there / "b").read_bytes() == b"content and more, and this"
+    assert os.stat(there / "a").st_ino == os.stat(there / "b").st_ino
+    fs.append("b", b".")
+    fs.land()
+    fs.refresh()
+    assert fs.read_file("a") == b"content and more, and this."
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_a_name_of_two_that_goes_leaves_the_other(
+    fs: Driver, there: Path, stored: bool, gone: str
+) -> None:
+    """Programs make files appear whole so: git its objects, others their locks."""
+    left = {"a": "b", "b": "a"}[gone]
+    fs.write_file("a", b"content", 0o444)
+    if stored:
+        fs.land()
+    fs.link("a", "b")
+    fs.unlink(gone)
+    assert fs.listdir() == [left]
+    assert fs.lstat(left).st_nlink == 1
+    assert fs.read_file(left) == b"content"
+    fs.land()
+    assert os.listdir(there) == [left]
+    assert (there / left).read_bytes() == b"content"
+    assert (there / left).stat().st_mode & 0o777 == 0o444
+    assert fs.listdir() == [left]
+    assert fs.errors() == []
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_name_of_two_goes_elsewhere(fs: Driver, there: Path, name: str) -> None:
+    fs.write_file("a", b"content")
+    fs.link("a", "b")
+    fs.rename(name, "c")
+    other = {"a": "b", "b": "a"}[name]
+    assert fs.listdir() == sorted([other, "c"])
+    assert fs.read_file("c") == fs.read_file(other) == b"content"
+    fs.land()
+    assert os.stat(there / "c").st_ino == os.stat(there / other).st_ino
+    assert sorted(os.listdir(there)) == sorted([other, "c"])
+
+
+def test_two_names_of_one_file_are_not_renamed_over_each_other(fs: Driver, there: Path) -> None:
+    fs.write_file("a", b"content")
+    fs.link("a", "b")
+    fs.rename("a", "b")
+    assert fs.listdir() == ["a", "b"]
+    fs.land()
+    assert os.stat(there / "a").st_ino == os.stat(there / "b").st_ino
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
+def test_a_name_of_two_is_renamed_over(fs: Driver, there: Path, name: str, stored: bool) -> None:
+    fs.write_file("a", b"content")
+    if stored:
+        fs.land()
+    fs.link("a", "b")
+    fs.write_file("c", b"other")
+    fs.rename("c", name)
+    other = {"a": "b", "b": "a"}[name]
+    assert fs.read_file(name) == b"other"
+    assert fs.read_file(other) == b"content"
+    fs.land()
+    assert (there / name).read_bytes() == b"other"
+    assert (there / other).read_bytes() == b"content"
+    assert sorted(os.listdir(there)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
+def test_a_name_of_two_goes_over_another_file(fs: Driver, there: Path, stored: bool) -> None:
+    fs.write_file("c", b"other")
+    if stored:
+        fs.land()
+    fs.write_file("a", b"content")
+    fs.link("a", "b")
+    fs.rename("b", "c")
+    assert fs.listdir() == ["a", "c"]
+    fs.land()
+    assert (there / "c").read_bytes() == b"content"
+    assert os.stat(there / "a").st_ino == os.stat(there / "c").st_ino
+    assert sorted(os.listdir(there)) == ["a", "c"]
+
+
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_an_open_name_of_two_goes(fs: Driver, there: Path, gone: str) -> None:
+    left = {"a": "b", "b": "a"}[gone]
+    fs.write_file("a", b"content")
+    fs.link("a", "b")
+    fd = fs.open(gone, os.O_RDWR)
+    fs.unlink(gone)
+    assert fs.listdir() == [left]
+    assert fs.pread(fd, 100, 0) == b"content"
+    fs.pwrite(fd, b"CON", 0)
+    fs.close(fd)
+    assert fs.read_file(left) == b"CONtent"
+    fs.land()
+    assert os.listdir(there) == [left]
+    assert (there / left).read_bytes() == b"CONtent"
+
+
+def test_the_name_of_a_hard_link_is_taken_meanwhile(fs: Driver, there: Path) -> None:
+    fs.write_file("a", b"content")
+    fs.link("a", "b")
+    (there / "b").write_bytes(b"theirs")
+    fs.land()
+    assert (there / "b").read_bytes() == b"theirs"
+    (kept,) = set(os.listdir(there)) - {"a", "b"}
+    assert kept.startswith("b.conflict-")
+    assert os.stat(there / "a").st_ino == os.stat(there / kept).st_ino
+    assert any("taken on the cluster" in line for line in fs.errors())
+
+
+def test_a_hard_link_into_a_new_directory_that_is_renamed(fs: Driver, there: Path) -> None:
+    fs.mkdir("d")
+    fs.write_file("d/a", b"content")
+    fs.link("d/a", "d/b")
+    fs.rename("d", "e")
+    assert fs.read_file("e/b") == b"content"
+    fs.land()
+    assert os.stat(there / "e" / "a").st_ino == os.stat(there / "e" / "b").st_ino
+
+
+def test_removing_a_directory_with_hard_links(fs: Driver, there: Path) -> None:
+    fs.mkdir("d")
+    fs.write_file("d/a", b"content")
+    fs.link("d/a", "d/b")
+    with pytest.raises(OSError) as refusal:
+        fs.rmdir("d")
+    assert refusal.value.errno == errno.ENOTEMPTY
+    for name in ("d/a", "d/b"):
+        fs.unlink(name)
+    fs.rmdir("d")
+    fs.land()
+    assert os.listdir(there) == []
+
+
+def test_attributes_belong_to_all_names_of_a_file(fs: Driver, there: Path) -> None:
+    fs.write_file("a", b"content")
+    fs.link("a", "b")
+    fs.chmod("b", 0o600)
+    fs.utime("b", 10**18, 10**18)
+    assert fs.lstat("a").st_mode & 0o777 == 0o600
+    assert fs.lstat("a").st_mtime_ns == 10**18
+    fs.land()
+    found = (there / "a").stat()
+    assert (found.st_mode & 0o777, found.st_mtime_ns, found.st_nlink) == (0o600, 10**18, 2)
 
 
 @pytest.mark.parametrize("gone", ["unlinked", "renamed"])

@@ -6,7 +6,7 @@ mounted again. Results, errnos and trees are compared; what differs on purpose a
 - the name of a conflict copy holds a host and a time: compared without them
 - directories' sizes and link counts
 - modes that would refuse something: root may do everything in the plain directory
-- hard links
+- hard links that stay
 - what another client does to a file that is open here: a handle reads one version, or ESTALE
 - a directory that is removed while an unlinked file in it is still open
 """
@@ -111,6 +111,12 @@ class MountMachine(RuleBasedStateMachine):
         self.both("write_file", "temporary", data)
         self.both("rename", "temporary", name)
         self.compare(lambda fs: fs.exists("temporary") and fs.unlink("temporary"))
+
+    @rule(name=names, data=contents)
+    def save_by_a_link(self, name: str, data: bytes) -> None:
+        self.both("write_file", "temporary", data)
+        self.both("link", "temporary", name)
+        self.both("unlink", "temporary")
 
     # -- names ---------------------------------------------------------------------------------
 

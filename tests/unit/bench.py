@@ -58,7 +58,7 @@ class Bench:
     def advance(self, seconds: float) -> None:
         """Let time pass and the workers notice."""
         self.clock.advance(seconds)
-        self.queue.cancel("no such key")
+        self.queue.look()
 
     def keys(self) -> list[str]:
         return [row.key for row in self.queue.pending()]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+from pathlib import Path
 
 import pytest
 
+from firecrestfs.cache.database import Database
+from firecrestfs.cache.inodes import Inodes
 from firecrestfs.model import Attr, Kind, UserInfo
 from firecrestfs.vfs.identity import NOBODY, Identity
 
@@ -147,3 +150,36 @@ def test_a_name_moved_there_and_back(identity: Identity) -> None:
     identity.move_inode("/b", "/a")
     assert identity.inode("/a") == number
     assert identity.inode("/b") != number
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["one mount", "two"])
+def test_a_renamed_tree_shares_no_number_with_what_takes_its_name(
+    tmp_path: Path, kept: bool
+) -> None:
+    """`mv d e; mkdir d`: diff and cp take two files of one number for the same file."""
+    inodes = Inodes(Database(tmp_path / "state.sqlite"), "daint")
+    identity = Identity("daint", ME, LOCAL_UID, LOCAL_GID, inodes)
+    identity.move_inode("/d/y", "/d/z")
+    before = {name: identity.inode(f"/d/{name}") for name in ("", "x", "z", "s/x")}
+    identity.move_inode("/d", "/e", tree=True)
+    identity.move_inode("/e", "/f", tree=True)
+    if kept:
+        identity = Identity("daint", ME, LOCAL_UID, LOCAL_GID, inodes)
+    assert {name: identity.inode(f"/f/{name}") for name in before if name} == {
+        name: number for name, number in before.items() if name
+    }
+    all_numbers = [identity.inode(f"/{top}/{name}") for top in "def" for name in ("x", "z", "s/x")]
+    all_numbers += [identity.inode(f"/{top}") for top in "def"]
+    assert len(set(all_numbers)) == len(all_numbers)
+
+
+def test_numbers_of_what_was_renamed_outlive_the_mount(tmp_path: Path) -> None:
+    database = Database(tmp_path / "state.sqlite")
+    identity = Identity("daint", ME, LOCAL_UID, LOCAL_GID, Inodes(database, "daint"))
+    identity.move_inode("/a/\udcff", "/b")
+    identity.share_inode("/b", "/c")
+    again = Identity("daint", ME, LOCAL_UID, LOCAL_GID, Inodes(database, "daint"))
+    for path in ("/a/\udcff", "/b", "/c"):
+        assert again.inode(path) == identity.inode(path)
+    other = Identity("eiger", ME, LOCAL_UID, LOCAL_GID, Inodes(database, "eiger"))
+    assert other.inode("/b") != other.inode("/c")

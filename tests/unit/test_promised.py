@@ -200,12 +200,32 @@ def test_whole_is_what_has_size_and_sum_of_the_close(content: ContentCache, tmp_
     assert not content.is_whole(file.ident, size, -1)
 
 
-def test_bytes_are_synced_where_they_are(content: ContentCache) -> None:
-    file = content.new(make_attr())
-    assert not content.sync_dirty(file.ident)
-    file.create(0o644)
-    assert content.sync_dirty(file.ident)
+def test_bytes_are_synced_where_they_are(
+    content: ContentCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    files = [content.new(make_attr()) for _ in range(450)]
+    for file in files[:-1]:
+        file.create(0o644)
+    # One that isn't there, or is no more, keeps none of the others from the disk.
+    content.sync_dirty([each.ident for each in reversed(files)])
+    names = [tmp_path / "state" / "files" / each.ident for each in files[:-1]]
+    assert sorted(synced) == sorted(each.stat().st_ino for each in names)
     content.sync_names()
+
+
+def test_the_checksum_of_a_close_is_that_of_its_bytes(places: tuple[Path, Path]) -> None:
+    """Whether it was summed up piece by piece as it was written, or has to be read again."""
+    file = new_file(places, b"")
+    for data, offset in ((b"one", 0), (b" two", 3), (b"TWO", 4), (b"", 99), (b"!", None)):
+        file.begin_change()
+        file.write(data, offset)
+        assert file.closed() == (file.attr.size, checksum_of(places[1] / "f"))
+    for size in (5, 0, 2):
+        file.truncate(size)
+        file.write(b"more", None)
+        assert file.closed() == (size + 4, checksum_of(places[1] / "f"))
 
 
 def test_two_of_one_name_are_both_set_aside(content: ContentCache, tmp_path: Path) -> None:

@@ -96,6 +96,65 @@ def test_an_edit_lands_over_what_it_was_made_from(
     assert (there.local / "f").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
+def test_a_hard_link_is_made(start: Start, dying: Files, there: Remote, stored: bool) -> None:
+    dying.create("a", b"precious", 0o600)
+    if stored:
+        assert dying.sync() == {}
+    dying.ops.link(dying.path("b"), dying.path("a"))
+    files = start(write_back=1000.0)
+    files.mount.recover()
+    assert files.stat("b")["st_nlink"] == 2
+    files = recovered(start)
+    assert there.names() == ["a", "b"]
+    assert (there.local / "a").stat().st_ino == (there.local / "b").stat().st_ino
+    assert (there.local / "b").read_bytes() == b"precious"
+    assert files.mount.journal.records() == []
+    assert files.mount.errors.lines() == []
+
+
+def test_inodes_stay_what_they_were(start: Start, dying: Files, there: Remote) -> None:
+    """Else `git status` reads every file again that was renamed."""
+    (there.local / "d").mkdir()
+    (there.local / "d" / "f").write_text("x")
+    (there.local / "old").write_text("x")
+    dying.refresh()
+    dying.create("temporary", b"new")
+    inodes = [dying.stat(name)["st_ino"] for name in ("temporary", "old", "d/f")]
+    for old, new in (("temporary", "t"), ("old", "o"), ("d", "e")):
+        dying.ops.rename(dying.path(old), dying.path(new))
+    names = ("t", "o", "e/f")
+    assert [dying.stat(name)["st_ino"] for name in names[:2]] == inodes[:2]
+    assert dying.sync() == {}
+    assert [dying.stat(name)["st_ino"] for name in names] == inodes
+    files = start()
+    files.mount.recover()
+    assert [files.stat(name)["st_ino"] for name in names] == inodes
+
+
+@pytest.mark.parametrize("gone", ["a", "b"])
+def test_the_name_of_two_that_is_left_lands(
+    start: Start, dying: Files, there: Remote, gone: str
+) -> None:
+    dying.create("a", b"precious")
+    dying.ops.link(dying.path("b"), dying.path("a"))
+    dying.ops.unlink(dying.path(gone))
+    recovered(start)
+    assert there.names() == [{"a": "b", "b": "a"}[gone]]
+    assert (there.local / there.names()[0]).read_bytes() == b"precious"
+
+
+def test_a_hard_link_to_what_was_never_whole(start: Start, dying: Files, there: Remote) -> None:
+    """The bytes are in lost+found: neither name is made, and both are spoken of."""
+    info = dying.created("a")
+    dying.ops.write(dying.path("a"), b"half", 0, info)
+    dying.ops.link(dying.path("b"), dying.path("a"))
+    files = recovered(start)
+    assert there.names() == []
+    assert any("/a: " in line and "kept as" in line for line in files.mount.errors.lines())
+    assert any("/b: " in line and "not linked" in line for line in files.mount.errors.lines())
+
+
 def test_what_waits_is_seen_as_it_was(start: Start, dying: Files, there: Remote) -> None:
     """Before it has landed, the next mount shows it as the one before did."""
     dying.create("f", b"precious", 0o600)
@@ -368,16 +427,12 @@ def test_a_removal_takes_nothing_that_came_after_the_death(
 def test_what_was_being_written_is_set_aside(
     start: Start, dying: Files, there: Remote, tmp_path: Path, name: str
 ) -> None:
-    """Half a file under its real name would look like a whole one.
-
-    As on a local disk, creating is a step of its own: an empty file of that name is there.
-    """
+    """Half a file under its real name would look like a whole one, and so would an empty one."""
     info = dying.created(name)
     dying.ops.write(dying.path(name), b"half ", 0, info)
     files = recovered(start)
     assert files.stat("")["st_nlink"] >= 1, "the system can be used"
-    assert there.names() == [name]
-    assert (there.local / name).read_bytes() == b""
+    assert there.names() == []
     assert left(tmp_path / "state" / "lost+found") == ["half "]
     assert left(tmp_path / "state" / "files") == []
     assert any("lost+found" in line for line in files.mount.errors.lines())
@@ -399,6 +454,52 @@ def test_what_was_closed_before_lands_although_more_was_being_written(
     assert left(tmp_path / "state" / "files") == []
     assert any("lost+found" in line for line in files.mount.errors.lines())
     assert files.mount.journal.records() == []
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_a_new_file_without_content_counts_once_it_is_closed(
+    start: Start, dying: Files, there: Remote, tmp_path: Path, closed: bool
+) -> None:
+    info = dying.created("f")
+    if closed:
+        dying.ops.flush(dying.path("f"), info)
+    files = recovered(start)
+    assert there.names() == (["f"] if closed else [])
+    assert not (tmp_path / "state" / "lost+found").exists()
+    assert left(tmp_path / "state" / "files") == []
+    assert files.mount.errors.lines() == []
+    assert files.mount.journal.records() == []
+
+
+@pytest.mark.parametrize("how", ["O_TRUNC", "ftruncate", "truncate", "made anew"])
+def test_emptying_what_is_never_closed_changes_nothing(
+    start: Start, dying: Files, there: Remote, how: str
+) -> None:
+    """libfuse 2 sends ftruncate(2) as a truncate by path."""
+    (there.local / "f").write_text("the old content")
+    dying.refresh()
+    if how == "made anew":
+        dying.ops.unlink(dying.path("f"))
+        dying.created("f")
+    else:
+        info = dying.open("f", os.O_RDWR | (os.O_TRUNC if how == "O_TRUNC" else 0))
+        if how != "O_TRUNC":
+            dying.ops.truncate(dying.path("f"), 0, *([info] if how == "ftruncate" else []))
+    files = recovered(start)
+    assert (there.local / "f").read_text() == "the old content"
+    assert files.stat("f")["st_size"] == 15
+
+
+def test_what_was_cut_by_path_is_whole_once_the_open_handle_is_closed(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "f").write_text("the old content")
+    dying.refresh()
+    info = dying.open("f", os.O_RDWR)
+    dying.ops.truncate(dying.path("f"), 7)
+    dying.ops.flush(dying.path("f"), info)
+    recovered(start)
+    assert (there.local / "f").read_text() == "the old"
 
 
 def test_half_an_edit_is_set_aside_and_changes_nothing(

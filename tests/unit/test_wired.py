@@ -81,7 +81,8 @@ def test_a_file_that_changed_before_it_was_written_here_is_read_on(
 def test_a_command_over_its_time_limit_is_an_error_in_time(
     files: Files, there: Remote, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (there.local / "f").write_text("x")
+    # The one change of a name that waits for the cluster.
+    (there.local / "f").symlink_to("x")
     files.stat("f")
     emulator.faults.add("status", "ops/*", status=408, count=-1)
     thread, outcome = in_thread(lambda: files.ops.link(files.path("new"), files.path("f")))

@@ -435,3 +435,33 @@ def test_one_key_is_never_in_two_stores_at_once() -> None:
     assert queue.flush(timeout_s=None) == {}
     queue.stop()
     assert clashes == []
+
+
+def test_who_asks_while_a_worker_chooses_is_heard(bench: Bench) -> None:
+    """It has looked already, at what was not due then, and would sleep until that is."""
+    choosing, go_on = threading.Event(), threading.Event()
+
+    def group(key: str) -> str:
+        choosing.set()
+        assert go_on.wait(10)
+        return "one"
+
+    queue = WriteBack(bench.cluster, group, bench.clock, delay_s=1000.0, workers=1)
+    try:
+        queue.add("a")
+        bench.clock.advance(500.0)
+        queue.add("b")
+        # One of the group is due, the other lets it wait.
+        bench.clock.advance(600.0)
+        queue.look()
+        assert choosing.wait(10)
+        asking = threading.Thread(target=queue.flush)
+        asking.start()
+        wait_until(lambda: queue.pending()[1].due <= bench.clock())
+        go_on.set()
+        asking.join(10)
+        assert not asking.is_alive()
+        assert bench.cluster.batches == [["a", "b"]]
+    finally:
+        go_on.set()
+        queue.stop()

@@ -1,0 +1,101 @@
+"""HardLinks: makes on the cluster the second names that files were given here."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from firecrestfs.cache.metadata import split
+from firecrestfs.errors import is_transient, os_error
+from firecrestfs.model import Attr
+from firecrestfs.transfer.bundle import Bundler
+
+from .entry import Entry
+from .identity import Identity
+from .moves import WAITS, Begun, Outcome, conflict_name
+from .notes import Notes
+from .overlay import Overlay
+from .tree import RemoteTree
+
+
+class HardLinks:
+    """Makes the hard links of one system. Thread-safe; waits for the network."""
+
+    def __init__(
+        self,
+        tree: RemoteTree,
+        identity: Identity,
+        overlay: Overlay,
+        bundler: Bundler,
+        notes: Notes,
+    ) -> None:
+        self._tree = tree
+        self._identity = identity
+        self._overlay = overlay
+        self._bundler = bundler
+        self._notes = notes
+
+    def run(self, begun: Sequence[Begun]) -> Outcome:
+        """Make each of *begun*, second names all of them; tell what became of it."""
+        outcome: Outcome = {}
+        for entry, _, target in begun:
+            try:
+                self._make(entry, target)
+                outcome[entry.ident] = None
+            except OSError as exc:
+                outcome[entry.ident] = self._not_made(entry, exc)
+        return outcome
+
+    def _make(self, entry: Entry, target: str) -> None:
+        source = entry.link_of
+        if source is None or not source.origin:
+            raise os_error(errno.EAGAIN, entry.path, "its file is not yet on the cluster")
+        origin = source.origin
+
+        def begin(attr: Attr) -> None:
+            # From here on it may be there, whatever is heard of it.
+            entry.remote = attr
+            self._overlay.attempt(entry, target)
+            self._notes.write_down(entry)
+
+        after = self._bundler.link(origin, target, begin)
+        with self._overlay.lock:
+            entry.remote = after
+            if entry.path:
+                self._overlay.forget(entry)
+        self._identity.share_inode(origin, target)
+        file = source.file
+        if file is not None and file.base is not None and _is_one(file.base, after):
+            file.adopt(self._tree.localised(origin, after))
+        for path in (origin, target):
+            self._tree.changed(path, after)
+        self._notes.write_down(entry, source)
+
+    def _not_made(self, entry: Entry, exc: OSError) -> OSError | None:
+        """Take *entry* back, visibly, where trying again can't help."""
+        if is_transient(exc) or exc.errno in WAITS:
+            return exc
+        path = entry.path
+        if not path:
+            # It was unlinked meanwhile; what may be there is looked for next.
+            if not entry.attempted:
+                self._notes.drop(entry)
+            return None
+        if isinstance(exc, FileExistsError):
+            name = conflict_name(path)
+            text = f"the name is taken on the cluster; yours is kept as {split(name)[1]}"
+            self._notes.write_down(*self._overlay.move(entry, name))
+            self._notes.report(path, text)
+        else:
+            self._notes.drop(entry)
+            self._notes.report(path, f"not linked: {exc.strerror}")
+        self._tree.forget(path)
+        return None
+
+
+def _is_one(known: Attr, now: Attr) -> bool:
+    """Tell whether *now* is *known* but for the times and the count that a link changes."""
+    second = 1_000_000_000
+    return (known.size, known.mtime_ns // second) == (now.size, now.mtime_ns // second) and (
+        not known.ino or known.ino == now.ino
+    )
