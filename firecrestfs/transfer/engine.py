@@ -169,8 +169,6 @@ class TransferEngine:
             raise self._conflicting(item)
         if standing is not _Standing.LANDED:
             self._send(item, now)
-        else:
-            self._large.finish(item)
         return self._prove(item)
 
     def _make_directory(self, item: StoreItem) -> Attr:

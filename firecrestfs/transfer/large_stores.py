@@ -27,7 +27,7 @@ from .bundle import OUR_PREFIX
 from .leftovers import Leftovers
 from .placing import Placing
 from .progress import Board, Row
-from .sending import Landing, Sending, superseded
+from .sending import Landing, Sending
 from .staging import refuse_other_ways
 
 log = logging.getLogger(__name__)
@@ -88,33 +88,8 @@ class LargeStores:
             landing = Sending(self, item, local, row, in_place).run()
             if landing.temporary != item.path:
                 self._placing.place(item, now, landing)
-            self._placing.date(item, lambda: self._require_wanted(local))
         self.transfers.end(local.ident)
         self.tidy(landing)
-
-    def finish(self, item: StoreItem) -> None:
-        """Do what is left to be done for *item*, which has landed; see `has_landed`."""
-        local = item.local
-        record = None if local is None else self.transfers.upload(local.ident)
-        if local is None or record is None:
-            return
-        with self._lock:
-            self._unwanted.discard(local.ident)
-        row = Row(item.path, "up", item.size)
-        row.done, row.stage = item.size, "landing"
-        with self._board.showing(row):
-            self._placing.date(item, lambda: self._require_wanted(local))
-        if record.temporary != item.path:
-            # A rename by a hard link may have ended before its second half.
-            self.leftovers.expect(record.temporary)
-            self.leftovers.remove(record.temporary)
-        self.transfers.end(local.ident)
-        ticket = self.client.ticket(record.temporary, record.ticket)
-        self.tidy(Landing(record.temporary, None, ticket.leftovers))
-
-    def _require_wanted(self, local: LocalFile) -> None:
-        if not self.is_wanted(local) or not local.unchanged:
-            raise superseded(local.path)
 
     def refuse(self, path: str, size: int) -> None:
         """Raise where a file of *size* bytes can't be stored at all."""

@@ -6,10 +6,9 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Callable
 
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.errors import ConflictError, is_transient, os_error
+from firecrestfs.errors import ConflictError, os_error
 from firecrestfs.model import Attr, Features, Kind, StoreItem, UserInfo
 
 from .bundle import Bundler
@@ -17,8 +16,6 @@ from .remote_job import RemoteJobs, quoted
 from .sending import Landing
 
 log = logging.getLogger(__name__)
-
-_SECOND = 1_000_000_000
 
 
 class Placing:
@@ -60,30 +57,6 @@ class Placing:
             self._rename(landing.temporary, item.path)
         else:
             self._copy_into(landing.temporary, item.path)
-
-    def date(self, item: StoreItem, check: Callable[[], None]) -> None:
-        """Give what has landed at the item's path the time that was asked for, if one was.
-
-        A job does it, and only to the file that is there now: whoever changes it in the meantime
-        gives it a time of its own. A refusal is told in the log: no byte depends on it. Raises what
-        *check* raises, and passing failures.
-        """
-        if item.mtime_ns is None:
-            return
-        now = self._client.stat(self._system, item.path)
-        seconds, fraction = divmod(item.mtime_ns, _SECOND)
-        if now.mtime_ns // _SECOND == seconds or now.size != item.size:
-            return
-        path = quoted(item.path)
-        mark = f"{now.ino} {now.size} {now.mtime_ns // _SECOND}"
-        commands = f'[[ "$(stat -c "%i %s %Y" -- {path})" == "{mark}" ]] || exit 0\n'
-        commands += f"touch -cm -d @{seconds}.{fraction:09d} -- {path}"
-        try:
-            self._jobs.run("date", commands, check)
-        except OSError as exc:
-            if is_transient(exc) or exc.errno in (errno.ESHUTDOWN, errno.ECANCELED):
-                raise
-            log.warning("%s has not got its time: %s", item.path, exc)
 
     def _rename(self, old: str, new: str) -> None:
         if self._features.rename:

@@ -226,7 +226,7 @@ class Sending:
         try:
             return open(self._local.path, "rb")
         except FileNotFoundError:
-            raise superseded(self._item.path) from None
+            raise _superseded(self._item.path) from None
 
     def _count(self, number: int, done: int) -> None:
         self._done[number] = done
@@ -236,7 +236,7 @@ class Sending:
         if self._stores.stopped.is_set():
             raise os_error(errno.ESHUTDOWN, self._item.path, "the mount is being taken down")
         if not self._local.unchanged or not self._stores.is_wanted(self._local):
-            raise superseded(self._item.path)
+            raise _superseded(self._item.path)
 
     # -- landing -------------------------------------------------------------------------------
 
@@ -314,7 +314,6 @@ def _is_superseded(fault: BaseException) -> bool:
     return isinstance(fault, OSError) and fault.errno == errno.ECANCELED
 
 
-def superseded(path: str) -> OSError:
-    """Return what ends a transfer whose bytes are not wanted any more: it is tried anew."""
+def _superseded(path: str) -> OSError:
     text = "it changed, or is not wanted any more, while it was being stored"
     return FirecrestException(errno.ECANCELED, text, path, transient=True)
