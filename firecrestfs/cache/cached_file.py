@@ -207,11 +207,11 @@ class CachedFile(FetchedFile):
             self._state = State.CLEAN if unchanged else State.DIRTY
             if unchanged:
                 self._drop_promised_locked()
-                self._wanted_mode = self._wanted_mtime_ns = None
-                self._exact_mode = False
-                self._attr = replace(
-                    self._attr, mode=remote.mode, source=Source.LOCAL, acl=remote.acl
+                self._keep_wishes_locked(
+                    snapshot.mode, snapshot.exact_mode, snapshot.mtime_ns, remote
                 )
+                mode = self._attr.mode if self._exact_mode else remote.mode
+                self._attr = replace(self._attr, mode=mode, source=Source.LOCAL, acl=remote.acl)
                 if self._opens == 0:
                     self._move_to_clean_locked()
             return unchanged

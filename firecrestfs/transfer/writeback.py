@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from firecrestfs.errors import is_transient, os_error
+from firecrestfs.errors import NotYetError, is_transient, os_error
 
 log = logging.getLogger(__name__)
 
@@ -356,9 +356,7 @@ class WriteBack:
 
     @staticmethod
     def _ready(entry: _Entry | None) -> bool:
-        if entry is None or entry.in_flight:
-            return False
-        return not entry.parked or entry.probing
+        return entry is not None and not entry.in_flight and (not entry.parked or entry.probing)
 
     def _settle(self, batch: Sequence[str], outcome: Outcome) -> list[tuple[str, OSError]]:
         """Note what became of *batch*; return the keys that were parked, with the reasons."""
@@ -393,6 +391,8 @@ class WriteBack:
             entry.due = now if entry.pressed else now + self._delay_s
         elif exc is None:
             del self._entries[key]
+        elif isinstance(exc, NotYetError):
+            entry.due, entry.error = now + exc.pause_s, None
         else:
             entry.tries += 1
             delay = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(entry.tries - 1, 16))

@@ -18,7 +18,8 @@ class Change(enum.Enum):
     MAKE = "make"  # a directory or a link that only exists here
     MOVE = "move"  # it is there under another name
     STORE = "store"  # its content was written here
-    SET = "set"  # its mode was changed here, nothing else
+    SET = "set"  # its mode was changed here, not its content
+    TOUCH = "touch"  # it was given a time here
 
 
 class Sent(NamedTuple):
@@ -97,6 +98,12 @@ class Entry:
         if self.file is not None:
             return self.file.state is State.CLEAN and self.file.wanted[0] is not None
         return self.wanted_mode is not None and self.remote is not None
+
+    @property
+    def time_differs(self) -> bool:
+        """Whether a time is still to be given to what the cluster has."""
+        file = self.file
+        return file is not None and file.state is State.CLEAN and file.wanted[2] is not None
 
     def landed(self, remote: Attr) -> None:
         """Note that the cluster has it as *remote* now (for kinds other than files)."""

@@ -18,6 +18,7 @@ from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind, StoreItem
 from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.removing import Remover, Unlinked
+from firecrestfs.transfer.touching import Touch, Toucher
 
 from .entry import Change, Entry, Sent
 from .moves import WAITS, Begun, Moves, Outcome
@@ -40,6 +41,7 @@ class Landing:
         remover: Remover,
         moves: Moves,
         notes: Notes,
+        toucher: Toucher,
     ) -> None:
         self._tree = tree
         self._overlay = overlay
@@ -48,6 +50,7 @@ class Landing:
         self._remover = remover
         self._moves = moves
         self._notes = notes
+        self._toucher = toucher
 
     def run(self, entries: Sequence[Entry]) -> Outcome:
         """Carry out the next change of each of *entries*; tell what became of it.
@@ -62,6 +65,7 @@ class Landing:
                 (Change.MOVE, self._moves.run),
                 (Change.MAKE, self._put),
                 (Change.SET, self._set),
+                (Change.TOUCH, self._touch),
             ):
                 batch = [each for each in begun if each.change is change]
                 if batch:
@@ -274,4 +278,34 @@ class Landing:
             entry.wanted_mode = None
             entry.landed(entry.remote)
         self._notes.report(entry.path, f"its mode was not changed: {exc.strerror}")
+        return None
+
+    # -- times ---------------------------------------------------------------------------------
+
+    def _touch(self, entries: Sequence[Entry]) -> Outcome:
+        wanted: dict[str, Touch] = {}
+        for entry in entries:
+            file = entry.file
+            if file is not None and file.base is not None and file.wanted[2] is not None:
+                wanted[entry.ident] = Touch(entry.origin, file.base, file.wanted[2])
+        results = self._toucher.touch(list(wanted.values()))
+        outcome: Outcome = {}
+        for entry in entries:
+            touch = wanted.get(entry.ident)
+            if touch is not None:
+                outcome[entry.ident] = self._touched(entry, touch, results[touch.path])
+        return outcome
+
+    def _touched(self, entry: Entry, touch: Touch, result: Attr | OSError) -> OSError | None:
+        assert entry.file is not None
+        if isinstance(result, OSError):
+            if is_transient(result):
+                return result
+            entry.file.take_back_time()
+            self._tree.forget(touch.path)
+            self._notes.report(entry.where, f"its time was not changed: {result.strerror}")
+            return None
+        if entry.origin == touch.path:
+            entry.file.given_time(touch.mtime_ns, self._tree.localised(touch.path, result))
+            self._tree.changed(touch.path, result)
         return None

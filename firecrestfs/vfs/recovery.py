@@ -104,6 +104,8 @@ class Recovery:
     def _want(file: CachedFile, record: Record) -> None:
         if record.mode is not None:
             file.set_mode(record.mode)
+        if record.mtime_ns is not None:
+            file.set_times(None, record.mtime_ns)
 
     def _entry_of(self, record: Record, file: CachedFile | None) -> Entry:
         entry = Entry(record.ident, record.kind, record.path, record.origin, file)

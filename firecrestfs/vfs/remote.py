@@ -318,7 +318,7 @@ class RemoteFilesystem(Facts):
             )
 
     def utimens(self, path: str, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Set times: with the next store where there is one to come, else shown here."""
+        """Set times: with the next store where there is one to come, else by themselves."""
         attr = self._view.getattr(path)
         if not self._identity.may(attr, os.W_OK):
             self._identity.require_owner(path, attr)
@@ -326,11 +326,8 @@ class RemoteFilesystem(Facts):
             return
         entry = self._names.entry_at(path, attr)
         if entry.file is not None:
-            if entry.content_differs:
-                entry.file.set_times(atime_ns, mtime_ns)
-                self._changed_attributes(entry)
-            else:
-                entry.file.show_times(atime_ns, mtime_ns)
+            entry.file.set_times(atime_ns, mtime_ns)
+            self._changed_attributes(entry)
         elif entry.shown is not None:
             with self._overlay.lock:
                 entry.times_given = True
