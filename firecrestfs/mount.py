@@ -216,6 +216,7 @@ class _Connector:
             self.config.conflict,
             self.config.atomic_store,
             staged.toucher.given,
+            staged.jobs,
         )
         mover = Mover(self.client, system.name, bundler, engine, features)
         notes = Notes(overlay, self.content, self._report_of(system))

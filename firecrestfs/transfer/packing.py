@@ -52,7 +52,7 @@ class Packer:
 
     def place(self, batch: Sequence[StoreItem]) -> Results:
         """Place what is new in *batch* where that takes few requests; return what is proven."""
-        new = {item.path: item for item in batch if item.base is None and self._fits(item)}
+        new = {item.path: item for item in batch if item.base is None and self.fits(item.size)}
         groups: defaultdict[str, list[StoreItem]] = defaultdict(list)
         for item in new.values():
             groups[_anchor(item.path, new)].append(item)
@@ -65,8 +65,9 @@ class Packer:
                     log.info("bundle for %s: %s", anchor, exc)
         return results
 
-    def _fits(self, item: StoreItem) -> bool:
-        return item.size + _MEMBER_OVERHEAD <= self._room
+    def fits(self, size: int) -> bool:
+        """Tell whether a tar can carry a file of *size* bytes."""
+        return size + _MEMBER_OVERHEAD <= self._room
 
     def _place_below(self, anchor: str, items: Sequence[StoreItem], results: Results) -> None:
         """Place *items*, all below the existing directory *anchor*."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shlex
 import threading
 import time
@@ -43,7 +44,11 @@ _MEANING = (
 
 
 def quoted(path: str) -> str:
-    """Return *path* as one word of a script."""
+    """Return *path* as one word of a script, which is UTF-8 whatever *path* is."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + "'"
     return shlex.quote(path)
 
 

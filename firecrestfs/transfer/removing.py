@@ -113,13 +113,10 @@ class Remover:
 
     def _rm(self, path: str) -> None:
         """Remove *path*, which was proven a moment ago; a lost answer is settled."""
-        self._client.remove_proven(self._system, path)
+        self._engine.files.remove_proven(path)
 
     def _stat(self, path: str) -> Attr | None:
-        try:
-            return self._client.stat(self._system, path)
-        except FileNotFoundError:
-            return None
+        return self._engine.files.stat_or_none(path)
 
     # -- trees ---------------------------------------------------------------------------------
 
@@ -209,7 +206,7 @@ class Remover:
 
     def _rmdir(self, path: str) -> OSError | None:
         try:
-            self._client.remove(self._system, path, Kind.DIRECTORY)
+            self._engine.files.remove(path, Kind.DIRECTORY)
         except FileNotFoundError:
             return None
         except OSError as exc:

@@ -18,6 +18,7 @@ from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import NotYetError, is_transient, os_error
 from firecrestfs.model import Attr
 
+from .carrying import is_sendable
 from .packing import is_time
 from .remote_job import Begun, RemoteJobs, quoted
 
@@ -64,6 +65,7 @@ class Toucher:
 
     def __init__(self, client: TypedClient, system: str, jobs: RemoteJobs) -> None:
         self._client = client
+        self._forbidden = client.features(system).forbidden
         self._system = system
         self._jobs = jobs
         self._lock = threading.Lock()  # guards all below
@@ -148,7 +150,8 @@ class Toucher:
         self, directory: str, touches: Sequence[Touch]
     ) -> Iterable[tuple[Touch, Attr | OSError | None]]:
         """Yield what each of *touches*, all in *directory*, is now (None: gone)."""
-        if len(touches) >= _LIST_FROM:
+        odd = not all(is_sendable(each.path, self._forbidden) for each in touches)
+        if odd or len(touches) >= _LIST_FROM:
             try:
                 listed = {
                     each.name: each.attr for each in self._client.list(self._system, directory)

@@ -32,6 +32,8 @@ from .waiting import Waiting
 
 #: What was given up on v1 lands with the next round of its staging area: so long it is waited for.
 _GHOSTS_S = 90.0
+#: So many bytes are stored under any name, whatever the server's limits.
+_ANY_NAME_BYTES = 32 << 10
 
 
 class RemoteFilesystem(Facts):
@@ -116,7 +118,7 @@ class RemoteFilesystem(Facts):
         self._identity.require(path, attr, _wanted_access(flags))
         if path in self._view.litter:
             return self._view.litter.open(path, flags)
-        self._tree.require_sendable(path)
+        self._tree.require_carriable(path)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self.stores.require_room(path)
         return self._open_file(path, flags)
@@ -150,7 +152,7 @@ class RemoteFilesystem(Facts):
             return self._view.litter.create(path, self._view.new_attr(path, mode), flags)
         if not flags & os.O_EXCL and self._view.attr_or_none(path) is not None:
             return self.open(path, flags)
-        self._view.require_creatable(path)
+        self._view.require_creatable(path, Kind.FILE)
         self.stores.require_room(path)
         self._content.make_room(0)
         file = self._content.new(self._view.new_attr(path, mode))
@@ -234,7 +236,7 @@ class RemoteFilesystem(Facts):
             self.stores.renew(entry, attr)
 
     def _reserve(self, file: CachedFile, size: int) -> None:
-        if size > self.system.limits.upload:
+        if size > _ANY_NAME_BYTES:
             entry = self._overlay.of_file(file)
             self._parts.engine.refuse_size(entry.path if entry is not None else "", size)
         if size > file.attr.size:
@@ -294,7 +296,9 @@ class RemoteFilesystem(Facts):
         if path in self._view.litter or (mode == attr.mode and not self._is_pending(path)):
             return
         entry = self._names.entry_at(path, attr)
-        if entry.origin:
+        if entry.origin and entry.file is not None:
+            self._tree.require_carriable(entry.origin)
+        elif entry.origin:
             self._tree.require_sendable(entry.origin)
         if entry.file is not None:
             entry.file.set_mode(mode)

@@ -17,6 +17,7 @@ from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.metadata import MetadataCache, boottime, is_below, join, split
 from firecrestfs.errors import is_transient, os_error, tells_nothing
 from firecrestfs.model import Attr, DirEntry, Features, Kind, Source, System
+from firecrestfs.transfer.carrying import is_sendable
 
 from . import guard, links
 from .flights import Flights
@@ -69,6 +70,17 @@ class RemoteTree:
         """Raise EINVAL, with the reason, for paths that no request can carry."""
         for path in paths:
             guard.refuse_unsendable(path, self.features.forbidden)
+
+    def sends(self, path: str) -> bool:
+        """Tell whether requests can carry *path*."""
+        return is_sendable(path, self.features.forbidden)
+
+    def require_carriable(self, path: str) -> None:
+        """Raise EINVAL for a file that neither a request nor a tar can carry."""
+        if self.features.archives:
+            guard.refuse_uncarriable(path, self.features.forbidden)
+        else:
+            self.require_sendable(path)
 
     def is_synthetic(self, path: str) -> bool:
         """Tell whether *path* is a directory above the offered file systems."""
@@ -194,7 +206,12 @@ class RemoteTree:
 
     def fetch_attr(self, path: str) -> Attr:
         """Ask for *path* alone, afresh, and believe the answer. Raises ENOENT."""
-        self.require_sendable(path)
+        if not self.sends(path):
+            directory, name = split(path)
+            listed = self.fetch_listing(directory)
+            if name not in listed:
+                raise os_error(errno.ENOENT, path)
+            return listed[name]
         mark = self._metadata.mark()
         try:
             attr = self.localised(path, self._client.stat(self.system.name, path))
