@@ -79,8 +79,11 @@ class CachedFile(FetchedFile):
 
     # -- bytes ---------------------------------------------------------------------------------
 
-    def create(self, mode: int) -> None:
-        """Make this a new, empty file that exists only here and shall have *mode*."""
+    def create(self, mode: int | None) -> None:
+        """Make this a new, empty file that exists only here and shall have *mode*.
+
+        None: the mode that the cluster gives it.
+        """
         with self._lock:
             self._base = None
             self._wanted_mode = mode

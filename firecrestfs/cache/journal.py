@@ -57,7 +57,7 @@ class Record:
     `sent` lists the stores that were begun, as (size, SHA-256); `attempted` is where such a store
     may have left a new file; `moving` is a move that was begun: target, dev and ino.
     `promised` names the copy of the last closed version while a newer one is being written.
-    `inherits`: a new directory whose parent passes on its group or an ACL.
+    `inherits`: the parent passes on an ACL or, to directories, its group.
     """
 
     ident: str

@@ -266,6 +266,9 @@ class TransferEngine:
 
     def _needs_tar(self, item: StoreItem) -> bool:
         strict = item.mode is not None and bool(FILE_MODE & ~item.mode)
+        if item.inherits:
+            # tar would take from an ACL, which the parent passes on, what the umask takes.
+            return strict or not self.files.uploads(item.path)
         empty = not item.data and not self._features.empty_upload
         return empty or item.mtime_ns is not None or strict or not self.files.uploads(item.path)
 

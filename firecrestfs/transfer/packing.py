@@ -52,7 +52,7 @@ class Packer:
 
     def place(self, batch: Sequence[StoreItem]) -> Results:
         """Place what is new in *batch* where that takes few requests; return what is proven."""
-        new = {item.path: item for item in batch if item.base is None and self.fits(item.size)}
+        new = {item.path: item for item in batch if item.base is None and self._may_go(item)}
         groups: defaultdict[str, list[StoreItem]] = defaultdict(list)
         for item in new.values():
             groups[_anchor(item.path, new)].append(item)
@@ -64,6 +64,11 @@ class Packer:
                 except OSError as exc:
                     log.info("bundle for %s: %s", anchor, exc)
         return results
+
+    def _may_go(self, item: StoreItem) -> bool:
+        # Of an ACL that the parent passes on, tar takes what the umask would take from a mode.
+        passed_on = item.inherits and item.kind is Kind.FILE
+        return not passed_on and self.fits(item.size)
 
     def fits(self, size: int) -> bool:
         """Tell whether a tar can carry a file of *size* bytes."""

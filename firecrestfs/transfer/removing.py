@@ -33,7 +33,7 @@ class Unlinked:
 
     `base` is what was known of it. Where that is None, only what a store of ours that failed may
     have left there is removed; `sent` are the size and SHA-256 of such stores, `torn` the bytes of
-    the last.
+    the last, `link` is the text of a symlink.
     """
 
     path: str
@@ -41,6 +41,7 @@ class Unlinked:
     base: Attr | None
     sent: Sequence[tuple[int, str]] = ()
     torn: bytes = b""
+    link: str = ""
 
 
 class Remover:
@@ -101,6 +102,9 @@ class Remover:
         """Tell whether *now* is what was unlinked, or what a store of ours left there."""
         if now.kind is Kind.DIRECTORY or (file.base is not None and now.kind is not file.base.kind):
             return False
+        if now.kind is Kind.SYMLINK and file.base is None and file.link:
+            text = now.target or self._engine.files.readlink(file.path)
+            return file.kind is Kind.SYMLINK and text == file.link
         if now.kind is not Kind.FILE:
             return file.base is not None
         base = file.base

@@ -55,7 +55,7 @@ class Entry:
     remote: Attr | None = None  # directories and links: what the cluster has at `origin`
     wanted_mode: int | None = None  # directories: to be given
     times_given: bool = False  # directories: times were set here, and are shown
-    inherits: bool = False  # directories: the parent passes on its group or an ACL
+    inherits: bool = False  # the parent passes on an ACL or, to directories, its group
     text: str = ""  # links: the text that the cluster shall have
     made_text: str = ""  # links: the text that was given here, shown as it was
     closed: bool = True  # files: what was written is whole, somebody closed it

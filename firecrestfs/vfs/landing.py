@@ -103,8 +103,8 @@ class Landing:
         for entry in entries:
             self._moves.find(entry)
         wanted = {
-            entry.where: Unlinked(entry.where, entry.kind, entry.base, entry.sent, entry.torn)
-            for entry in entries
+            each.where: Unlinked(each.where, each.kind, each.base, each.sent, each.torn, each.text)
+            for each in entries
         }
         results = self._remover.remove(list(wanted.values()))
         outcome: Outcome = {}
@@ -179,6 +179,7 @@ class Landing:
                 written_ns=entry.file.attr.mtime_ns,
                 sent=earlier,
                 torn=entry.torn,
+                inherits=entry.inherits,
                 local=snapshot.local,
             ),
             snapshot,

@@ -21,6 +21,7 @@ from firecrestfs.model import Attr, Kind
 
 from . import guard, links
 from .entry import Entry
+from .identity import leaves_mode
 from .view import RemoteParts, RemoteView
 
 
@@ -163,7 +164,8 @@ class RemoteNames:
             acl=parent.acl,
             gid=parent.gid if passed_on else self._identity.gid,
         )
-        entry = Entry(uuid.uuid4().hex, Kind.DIRECTORY, path, "", shown=shown, wanted_mode=mode)
+        wanted = None if leaves_mode(parent, Kind.DIRECTORY, mode) else mode
+        entry = Entry(uuid.uuid4().hex, Kind.DIRECTORY, path, "", shown=shown, wanted_mode=wanted)
         entry.inherits = bool(passed_on) or parent.acl
         self._make(entry)
 
@@ -303,7 +305,7 @@ class RemoteNames:
         for entry in moved:
             unsure = entry.attempted and not entry.origin and not entry.busy
             if unsure and self._overlay.target(entry) != entry.attempted:
-                ghost = Entry(uuid.uuid4().hex, entry.kind, "", "")
+                ghost = Entry(uuid.uuid4().hex, entry.kind, "", "", text=entry.text)
                 ghost.attempted, ghost.sent, ghost.torn = entry.attempted, entry.sent, entry.torn
                 entry.attempted, entry.sent, entry.torn = "", (), b""
                 self._overlay.add(ghost)

@@ -110,12 +110,12 @@ class Recovery:
     def _entry_of(self, record: Record, file: CachedFile | None) -> Entry:
         entry = Entry(record.ident, record.kind, record.path, record.origin, file)
         entry.sent = tuple(Sent(*each) for each in record.sent)
-        entry.attempted = record.attempted
+        entry.attempted, entry.inherits = record.attempted, record.inherits
         entry.moving = None if record.moving is None else Moving(*record.moving)
         if file is None:
             entry.remote = record.base
             entry.text, entry.made_text = record.text, record.made_text
-            entry.wanted_mode, entry.inherits = record.mode, record.inherits
+            entry.wanted_mode = record.mode
             entry.shown = self._shown(record)
         return entry
 

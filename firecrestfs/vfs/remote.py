@@ -25,6 +25,7 @@ from .base import OpenFile
 from .entry import Entry
 from .facts import Facts
 from .handles import CachedHandle
+from .identity import leaves_mode
 from .names import RemoteNames
 from .recovery import Recovery
 from .view import RemoteParts, RemoteView
@@ -156,8 +157,9 @@ class RemoteFilesystem(Facts):
         self.stores.require_room(path)
         self._content.make_room(0)
         file = self._content.new(self._view.new_attr(path, mode))
-        file.create(mode)
-        entry = Entry(file.ident, Kind.FILE, path, "", file)
+        parent = self._view.parent_of(path)
+        file.create(None if leaves_mode(parent, Kind.FILE, mode) else mode)
+        entry = Entry(file.ident, Kind.FILE, path, "", file, inherits=parent.acl)
         self._overlay.add(entry)
         # Closed as it is it would be an empty file.
         self._names.take_place(entry)
