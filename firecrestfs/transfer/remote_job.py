@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from firecrestfs.api.faults import JobNotFound
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.errors import os_error
+from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import System, UserInfo
 
 from .bundle import OUR_PREFIX
@@ -149,6 +149,17 @@ class RemoteJobs:
             code = next((each for words, each in _MEANING if words in said), errno.EIO)
             raise os_error(code, None, f"a job on the cluster failed: {said}")
         return job.ended
+
+    def end(self, begun: Begun) -> None:
+        """Cancel *begun* unless it has ended, and remove what it leaves."""
+        try:
+            if not self.look(begun):
+                self._client.cancel(self._system.name, begun.job_id)
+        except OSError as exc:
+            if is_transient(exc):
+                raise
+            log.info("job %s: %s", begun.job_id, exc)
+        self.clear(begun)
 
     def clear(self, begun: Begun) -> None:
         """Remove what *begun* leaves on the cluster."""

@@ -94,6 +94,18 @@ class Toucher:
             results.update(self._begin(new[start : start + _MOST]))
         return results
 
+    def sweep(self, wanted: Collection[str]) -> None:
+        """End jobs none of whose files is among the paths *wanted* still. Raises the first failure.
+
+        Their times were overtaken by other changes.
+        """
+        with self._lock:
+            idle = [each for each in self._running if each.left.keys().isdisjoint(wanted)]
+        for run in idle:
+            self._jobs.end(run.begun)
+            with self._lock:
+                self._running = [each for each in self._running if each is not run]
+
     def _begin(self, wanted: Sequence[Touch]) -> Results:
         with self._lock:
             script = _script(wanted, self._given)

@@ -48,6 +48,7 @@ class _Entry:
     tries: int = 0
     in_flight: bool = False
     again: bool = False  # added once more while in flight
+    dropped: bool = False  # cancelled while in flight
     parked: bool = False
     probing: bool = False  # parked, but tried again now and then
     pressed: bool = False  # someone waits for it: it goes without settling
@@ -117,7 +118,7 @@ class WriteBack:
             if entry is None:
                 self._entries[key] = _Entry(now + self._delay_s, now)
             elif entry.in_flight:
-                entry.again = True
+                entry.again, entry.dropped = True, False
                 return
             else:
                 # A log that is appended to again and again is stored all the same.
@@ -128,11 +129,11 @@ class WriteBack:
                 self._condition.notify_all()
 
     def cancel(self, key: str) -> bool:
-        """Forget *key*. Return False where its store is running already."""
+        """Forget *key*. False where its store is running: it is not tried again if that fails."""
         with self._condition:
             entry = self._entries.get(key)
             if entry is not None and entry.in_flight:
-                entry.again = False
+                entry.again, entry.dropped = False, True
                 return False
             self._entries.pop(key, None)
             self._condition.notify_all()
@@ -221,9 +222,7 @@ class WriteBack:
                 if not self._gave_up_locked(self._entries[key], patience)
             ]
             stuck = any(each.parked or each.tries for each in self._entries.values())
-        if not waiting or not stuck:
-            return bool(waiting)
-        return any(not self._waits_in_vain(key, patience) for key in waiting)
+        return any(not (stuck and self._waits_in_vain(key, patience)) for key in waiting)
 
     @staticmethod
     def _gave_up_locked(entry: _Entry, patience: int | None) -> bool:
@@ -389,7 +388,7 @@ class WriteBack:
         if entry.again:
             entry.again, entry.tries = False, 0
             entry.due = now if entry.pressed else now + self._delay_s
-        elif exc is None:
+        elif exc is None or entry.dropped:
             del self._entries[key]
         elif isinstance(exc, NotYetError):
             entry.due, entry.error = now + exc.pause_s, None

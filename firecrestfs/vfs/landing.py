@@ -281,17 +281,21 @@ class Landing:
         self._notes.report(entry.path, f"its mode was not changed: {exc.strerror}")
         return None
 
+    def forget_strays(self) -> None:
+        """End jobs whose times nobody wants any more. Raises the first failure."""
+        self._toucher.sweep({each.origin for each in self._overlay.all() if each.time_differs})
+
     # -- times ---------------------------------------------------------------------------------
 
-    def _touch(self, entries: Sequence[Entry]) -> Outcome:
+    def _touch(self, begun: Sequence[Begun]) -> Outcome:
         wanted: dict[str, Touch] = {}
-        for entry in entries:
+        for entry in (each.entry for each in begun):
             file = entry.file
             if file is not None and file.base is not None and file.wanted[2] is not None:
                 wanted[entry.ident] = Touch(entry.origin, file.base, file.wanted[2])
         results = self._toucher.touch(list(wanted.values()))
         outcome: Outcome = {}
-        for entry in entries:
+        for entry in (each.entry for each in begun):
             touch = wanted.get(entry.ident)
             if touch is not None:
                 outcome[entry.ident] = self._touched(entry, touch, results[touch.path])

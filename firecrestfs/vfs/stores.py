@@ -307,7 +307,8 @@ class Stores:
                 raise os_error(reason.errno, path, text)
 
     def forget_strays(self) -> None:
-        """End the transfers of copies that nobody stores any more. Raises the first failure."""
+        """End transfers and jobs whose results nobody wants any more. Raises the first failure."""
+        self._landing.forget_strays()
         for ident in self._engine.large.unfinished():
             if self._overlay.by_ident(ident) is None:
                 self._engine.large.forget(ident)
