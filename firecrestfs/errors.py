@@ -2,7 +2,8 @@
 
     OSError
      ├ FirecrestException        the server (or the way to it) refused; see `.responses`
-     └ ConflictError             both versions of a file survive, ours under `.landed_as`
+     ├ ConflictError             both versions of a file survive, ours under `.landed_as`
+     └ NotYetError               the cluster is still at it: ask again
 
 Python's own `OSError` constructor picks `FileNotFoundError` and friends; the subclasses of
 `FirecrestException` in `api.faults` do the same for the server's refusals.
@@ -85,6 +86,14 @@ class ConflictError(OSError):
         super().__init__(errno.ESTALE, text, path)
         self.landed_as = landed_as
         self.attr = attr
+
+
+class NotYetError(OSError):
+    """The cluster is at it and has not failed: ask again after `pause_s` seconds."""
+
+    def __init__(self, path: str, pause_s: float) -> None:
+        super().__init__(errno.EAGAIN, "waits for a job on the cluster", path)
+        self.pause_s = pause_s
 
 
 def os_error(code: int, path: str | None = None, text: str | None = None) -> OSError:

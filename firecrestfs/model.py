@@ -289,7 +289,7 @@ class StoreItem:
     take bits for group and others from the mode, as it would from a file that was made there.
     `written_ns` is when it was written here: a time for where one must be given. `sent` are size
     and SHA-256 of earlier stores whose outcome isn't known, `torn` the bytes of the last of them.
-    `inherits`: a directory whose parent passes on its group or an ACL.
+    `inherits`: the parent passes on an ACL or, to a directory, its group.
     """
 
     key: int

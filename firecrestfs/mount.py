@@ -190,13 +190,13 @@ class _Connector:
             Cluster(self.client, system.name, system.scheduler, user.name),
             self.flights,
             files,
-            lambda path, seconds, stop: files.stores.flush(path, seconds, stop),
+            lambda path, seconds, stop: files.stores.flush(path, seconds, stop, times=False),
             self.submissions,
             homes.get("SCRATCH") or homes.get("HOME") or "/",
             os.getuid(),
             os.getgid(),
             self.mountpoint,
-            lambda path, text: self.errors.report(f"/{system.name}{path}", text),
+            self._report_of(system),
             interrupted,
             close_s=self.config.op_timeout / 3,
         )
@@ -219,17 +219,17 @@ class _Connector:
             staged.stores,
             self.config.conflict,
             self.config.atomic_store,
+            staged.toucher.given,
+            staged.jobs,
         )
         mover = Mover(self.client, system.name, bundler, engine, features)
-        notes = Notes(
-            overlay,
-            self.content,
-            lambda path, text: self.errors.report(f"/{system.name}{path}", text),
-        )
+        notes = Notes(overlay, self.content, self._report_of(system))
         moves = Moves(tree, identity, overlay, mover, notes)
         remover = Remover(self.client, system.name, engine)
         hardlinks = HardLinks(tree, identity, overlay, bundler, notes)
-        landing = Landing(tree, overlay, self.content, engine, remover, moves, hardlinks, notes)
+        landing = Landing(
+            tree, overlay, self.content, engine, remover, moves, hardlinks, notes, staged.toucher
+        )
         stores = Stores(
             tree,
             overlay,
@@ -265,6 +265,9 @@ class _Connector:
     def _identity(self, system: str, user: UserInfo) -> Identity:
         inodes = Inodes(self.database, system)
         return Identity(system, user, os.getuid(), os.getgid(), inodes)
+
+    def _report_of(self, system: System) -> Callable[[str, str], None]:
+        return lambda path, text: self.errors.report(f"/{system.name}{path}", text)
 
     def _tree(self, system: System, identity: Identity) -> RemoteTree:
         settings = self.config.system(system.name)

@@ -21,6 +21,7 @@ from .transfer.progress import Board
 from .transfer.remote_job import RemoteJobs
 from .transfer.staging import Staging
 from .transfer.text_reads import TextReads
+from .transfer.touching import Toucher
 from .vfs.fetching import Fetching
 from .vfs.flights import Flights
 from .vfs.overlay import Overlay
@@ -41,6 +42,7 @@ class StagedParts:
     aliases: Aliases
     jobs: RemoteJobs
     stores: LargeStores
+    toucher: Toucher
 
     @staticmethod
     def of(
@@ -71,8 +73,9 @@ class StagedParts:
             stopped,
             config.verify,
         )
+        hydrate, toucher = config.hydrate, Toucher(client, name, jobs)
         return StagedParts(
-            client, user, transfers, config.hydrate, board, leftovers, aliases, jobs, stores
+            client, user, transfers, hydrate, board, leftovers, aliases, jobs, stores, toucher
         )
 
     def fetching(

@@ -82,8 +82,11 @@ class CachedFile(FetchedFile):
 
     # -- bytes ---------------------------------------------------------------------------------
 
-    def create(self, mode: int) -> None:
-        """Make this a new, empty file that exists only here and shall have *mode*."""
+    def create(self, mode: int | None) -> None:
+        """Make this a new, empty file that exists only here and shall have *mode*.
+
+        None: the mode that the cluster gives it.
+        """
         with self._lock:
             self._base = None
             self._wanted_mode = mode
@@ -218,11 +221,11 @@ class CachedFile(FetchedFile):
             self._state = State.CLEAN if unchanged else State.DIRTY
             if unchanged:
                 self._drop_promised_locked()
-                self._wanted_mode = self._wanted_mtime_ns = None
-                self._exact_mode = False
-                self._attr = replace(
-                    self._attr, mode=remote.mode, source=Source.LOCAL, acl=remote.acl
+                self._keep_wishes_locked(
+                    snapshot.mode, snapshot.exact_mode, snapshot.mtime_ns, remote
                 )
+                mode = self._attr.mode if self._exact_mode else remote.mode
+                self._attr = replace(self._attr, mode=mode, source=Source.LOCAL, acl=remote.acl)
                 if self._opens == 0:
                     self._move_to_clean_locked()
             return unchanged

@@ -6,7 +6,7 @@ import enum
 import threading
 from dataclasses import replace
 
-from firecrestfs.model import Attr, same_version
+from firecrestfs.model import Attr, Source, same_version
 
 
 class State(enum.Enum):
@@ -27,7 +27,7 @@ class FileAttributes:
         self._wanted_mode: int | None = None
         self._exact_mode = False  # someone asked for that very mode, not just for at most that
         self._wanted_mtime_ns: int | None = None
-        self._state = State.CLEAN
+        self._state = State.CLEAN  # of the bytes
         self._generation = 0
         self._times_given = False  # those shown were set here, while it was clean
         self._same: Attr | None = None  # the last attributes that were found to describe it
@@ -58,12 +58,12 @@ class FileAttributes:
             self._wanted_mode = mode
             self._exact_mode = True
             self._attr = replace(self._attr, mode=mode)
-            self._generation += 1
 
     def set_times(self, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Give the file these times (None: unchanged) with its next store."""
+        """Give the file these times (None: unchanged): with its next store, or by itself."""
         with self._lock:
             shown = self._attr
+            self._times_given = self._times_given or self._state is State.CLEAN
             self._attr = replace(
                 shown,
                 atime_ns=shown.atime_ns if atime_ns is None else atime_ns,
@@ -71,7 +71,8 @@ class FileAttributes:
             )
             if mtime_ns is not None:
                 self._wanted_mtime_ns = mtime_ns
-            self._generation += 1
+                if self._state is State.CLEAN and _has_time(self._base, mtime_ns):
+                    self._wanted_mtime_ns = None
 
     def rebase(self, base: Attr | None, inode: int) -> None:
         """Base the local changes on another remote file (None: on none): the file was renamed.
@@ -101,6 +102,21 @@ class FileAttributes:
                 self._wanted_mode, self._exact_mode = None, False
                 self._attr = replace(self._attr, mode=remote.mode)
 
+    def given_time(self, mtime_ns: int, remote: Attr) -> None:
+        """Note that the remote file, else unchanged, got this time and is *remote* now."""
+        with self._lock:
+            self._base = remote
+            self._same = None
+            if self._wanted_mtime_ns == mtime_ns:
+                self._wanted_mtime_ns = None
+
+    def take_back_time(self) -> None:
+        """Show the time that the cluster has: it refused the one that was wanted."""
+        with self._lock:
+            if self._state is State.CLEAN and self._base is not None:
+                self._wanted_mtime_ns, self._times_given = None, False
+                self._attr = replace(self._attr, mtime_ns=self._base.mtime_ns)
+
     def take_back_mode(self) -> None:
         """Show the mode that the cluster has: it refused the one that was wanted."""
         with self._lock:
@@ -108,23 +124,37 @@ class FileAttributes:
                 self._wanted_mode, self._exact_mode = None, False
                 self._attr = replace(self._attr, mode=self._base.mode)
 
-    def show_times(self, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Show these times (None: unchanged) while the remote file stays what it is."""
-        with self._lock:
-            shown = self._attr
-            self._times_given = True
-            self._attr = replace(
-                shown,
-                atime_ns=shown.atime_ns if atime_ns is None else atime_ns,
-                mtime_ns=shown.mtime_ns if mtime_ns is None else mtime_ns,
-            )
-
     def describes(self, remote: Attr) -> bool:
         """Tell whether *remote*, just learnt, is the version this copy is of."""
         if remote is self._same:
             return True
         base = self._base
-        if base is None or not same_version(base, remote):
+        if base is None or not (same_version(base, remote) or self._is_given(base, remote)):
             return False
         self._same = remote
         return True
+
+    def _is_given(self, base: Attr, remote: Attr) -> bool:
+        """Tell whether *remote* is the file *base* with the time that was wanted for it."""
+        wanted = self._wanted_mtime_ns
+        if wanted is None or self._state is not State.CLEAN or remote.size != base.size:
+            return False
+        return _has_time(remote, wanted)
+
+    def _keep_wishes_locked(
+        self, mode: int | None, exact: bool, mtime_ns: int | None, remote: Attr
+    ) -> None:
+        """Keep wanting what a store, which carried *mode* and *mtime_ns*, hasn't brought about."""
+        if (mode, exact) == (self._wanted_mode, self._exact_mode):
+            self._wanted_mode, self._exact_mode = None, False
+        # What listings tell of times may be off by a zone: tars, after which they are asked, give
+        # them.
+        told = remote.source is Source.LS and mtime_ns == self._wanted_mtime_ns
+        if self._wanted_mtime_ns is not None and (told or _has_time(remote, self._wanted_mtime_ns)):
+            self._wanted_mtime_ns = None
+
+
+def _has_time(remote: Attr | None, mtime_ns: int) -> bool:
+    """Tell whether *remote* has this time, as far as clusters tell times."""
+    second = 1_000_000_000
+    return remote is not None and remote.mtime_ns // second == mtime_ns // second

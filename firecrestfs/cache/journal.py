@@ -60,8 +60,8 @@ class Record:
     `sent` lists the stores that were begun, as (size, SHA-256); `attempted` is where such a store
     may have left a new file; `moving` is a move that was begun: target, dev and ino.
     `promised` names the copy of the last closed version while a newer one is being written.
-    `inherits`: a new directory whose parent passes on its group or an ACL. `link_of`: this is to
-    be a hard link to the entry of that ident.
+    `inherits`: the parent passes on an ACL or, to directories, its group. `link_of`: this is to be
+    a hard link to the entry of that ident.
     """
 
     ident: str

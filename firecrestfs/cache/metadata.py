@@ -231,15 +231,24 @@ class MetadataCache:
             if name:
                 self._listings.drop(directory)
 
-    def invalidate_below(self, path: str) -> None:
-        """Forget everything at and below *path*, and the listing that names it."""
+    def invalidate_below(self, path: str) -> dict[str, Mapping[str, Attr]]:
+        """Forget everything at and below *path*, and the listing that names it.
+
+        Returns the listings that were at and below it.
+        """
         with self._lock:
             self._counter += 1
             self._floor = self._counter
-            for table in (self._listings, self._singles):
-                for key in [key for key in table if is_below(key, path)]:
-                    table.drop(key)
+            listed = [key for key in self._listings if is_below(key, path)]
+            gone: dict[str, Mapping[str, Attr]] = {
+                key: self._listings[key].entries for key in listed
+            }
+            for key in listed:
+                self._listings.drop(key)
+            for key in [key for key in self._singles if is_below(key, path)]:
+                self._singles.drop(key)
             self._listings.drop(split(path)[0])
+            return gone
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -178,6 +178,8 @@ class _Lister:
 
     def _entry(self, name: str, info: os.stat_result, place: Place) -> Entry:
         kind, permissions = _mode_text(info.st_mode)
+        if kind in "-d" and _has_acl(place.local):
+            permissions += "+"
         target = os.readlink(place.local) if kind == "l" else None
         user, group = self._owner(info, place)
         shown, printed = self._shown(name)
@@ -231,6 +233,15 @@ class _Lister:
 def _mode_text(mode: int) -> tuple[str, str]:
     text = stat.filemode(mode)
     return text[0], text[1:]
+
+
+def _has_acl(local: str | os.PathLike[str]) -> bool:
+    """Tell whether more than the mode says who may do what."""
+    try:
+        names = os.listxattr(local, follow_symlinks=False)
+    except OSError:
+        return False
+    return any(name.startswith("system.posix_acl_") for name in names)
 
 
 @functools.lru_cache(maxsize=65536)

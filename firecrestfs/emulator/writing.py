@@ -57,9 +57,18 @@ def _truncated(login: Login, path: str, shell: str) -> int:
         if not os.path.lexists(place.local.rstrip("/")):
             login.tree.check_parent_writable(place)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        return os.open(place.local, flags, 0o666 & ~login.knobs.umask_bits)
+        return os.open(place.local, flags, _new_mode(login, place.local, 0o666))
     except OSError as exc:
         fail(f"{shell}: {path}", exc)
+
+
+def _new_mode(login: Login, local: str, mode: int) -> int:
+    """Return *mode* less what the umask takes: nothing where the parent passes on an ACL."""
+    try:
+        os.getxattr(os.path.dirname(local.rstrip("/")), "system.posix_acl_default")
+    except OSError:
+        return mode & ~login.knobs.umask_bits
+    return mode
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -75,7 +84,7 @@ def touch(login: Login, path: str) -> None:
         if not os.path.lexists(place.local.rstrip("/")):
             login.tree.check_parent_writable(place)
             _check_room(login)
-        mode = 0o666 & ~login.knobs.umask_bits
+        mode = _new_mode(login, place.local, 0o666)
         os.close(os.open(place.local, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode))
         os.utime(place.local)
     except OSError as exc:
@@ -100,7 +109,7 @@ def _mkdir_one(login: Login, path: str, *, intermediate: bool = False) -> None:
         if not os.path.lexists(place.local):
             login.tree.check_parent_writable(place)
             _check_room(login)
-        os.mkdir(place.local, 0o777 & ~login.knobs.umask_bits)
+        os.mkdir(place.local, _new_mode(login, place.local, 0o777))
     except OSError as exc:
         if intermediate and exc.errno == errno.EEXIST:
             exc = error(errno.ENOTDIR)

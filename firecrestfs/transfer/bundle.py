@@ -14,7 +14,8 @@ import tarfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
@@ -162,6 +163,19 @@ class Bundler:
         self._leftovers.discard(path)
 
     # -- links ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def alias(self, path: str) -> Iterator[str]:
+        """Yield a plain name for the file *path* while the body runs: a hard link beside it."""
+        directory, _, name = path.rpartition("/")
+        alias = f"{directory}/{OUR_PREFIX}{uuid.uuid4().hex}{_ARCHIVE}"
+        self._leftovers.add(alias)
+        try:
+            member = Member(alias[len(directory) + 1 :], link=name)
+            self.place([member], directory or "/", directory or "/")
+            yield alias
+        finally:
+            self._remove(alias)
 
     def link(self, old: str, new: str, begin: Callable[[Attr], None] = lambda source: None) -> Attr:
         """Make *new* a hard link to the existing non-directory *old*, unless it is one already.

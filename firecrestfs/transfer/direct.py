@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 
-from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, Limits
 
+from .carrying import Carrier
 
-def fetch(client: TypedClient, system: str, path: str, attr: Attr, limits: Limits) -> bytes:
+
+def fetch(files: Carrier, path: str, attr: Attr, limits: Limits) -> bytes:
     """Return the whole content of *path*, which *attr* describes. Raises EFBIG over the limit."""
     if attr.size == 0:
         return b""
     if attr.size > limits.download:
         text = f"{attr.size:,} bytes is over the {limits.download:,} of one request"
         raise os_error(errno.EFBIG, path, text)
-    return client.download(system, path, expect=attr.size)
+    return files.download(path, attr.size)

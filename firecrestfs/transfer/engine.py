@@ -16,7 +16,7 @@ import logging
 import socket
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
@@ -34,16 +34,17 @@ from firecrestfs.model import (
 
 from . import direct
 from .bundle import OUR_PREFIX, Bundler
+from .carrying import Carrier, is_sendable
 from .large_stores import LargeStores
 from .packing import FILE_MODE, Packer, member_of
+from .remote_job import RemoteJobs
 
 log = logging.getLogger(__name__)
 
 #: Bits that every other umask takes from new files, and those it takes all of or none.
 _UMASK = 0o022
 _CLASSES = (0o070, 0o007)
-#: Characters that a file name can't keep on its way through an upload form.
-_NOT_IN_FORMS = frozenset('"\r\n')
+_SECOND = 1_000_000_000
 
 
 class _Standing(enum.Enum):
@@ -68,16 +69,21 @@ class TransferEngine:
         large: LargeStores,
         conflict: str = "copy",
         atomic: bool = False,
+        given: Callable[[str], Collection[int]] = lambda path: (),
+        jobs: RemoteJobs | None = None,
     ) -> None:
         """*large* stores what is over the direct limit. *conflict*: what becomes of a store over
         somebody else's change. *atomic*: files of ours are replaced by a rename, never written
-        into. See `Config`.
+        into. See `Config`. *given*: the times (s) that we may have given a file meanwhile. *jobs*
+        do what no request can.
         """
+        self._given = given
         self._large = large
         self._atomic = atomic
         self._features = features
         self._conflict = conflict
         self._client = client
+        self.files = Carrier(client, system.name, features.forbidden, bundler, jobs)
         self._system = system
         self._user = user
         self._bundler = bundler
@@ -86,7 +92,7 @@ class TransferEngine:
 
     def fetch(self, path: str, attr: Attr) -> bytes:
         """Return the content of *path*, described by *attr*. Raises EFBIG over the direct limit."""
-        return direct.fetch(self._client, self._system.name, path, attr, self._system.limits)
+        return direct.fetch(self.files, path, attr, self._system.limits)
 
     def store(self, batch: Sequence[StoreItem]) -> dict[int, Attr | OSError]:
         """Store all of *batch*; return what each became on the cluster, or why it didn't.
@@ -127,13 +133,16 @@ class TransferEngine:
 
     def refuse_size(self, path: str, size: int) -> None:
         """Raise EFBIG, EOPNOTSUPP where *path* can't be stored with *size* bytes at all."""
+        if not self.files.sends(path) and not self._packer.fits(size):
+            text = "no request can carry this name, and a tar carries only small files; rename it"
+            raise os_error(errno.EFBIG, path, text)
         if size > self._system.limits.upload:
             self._large.refuse(path, size)
 
     def chmod(self, path: str, mode: int) -> Attr:
         """Give what is at *path* this mode; return what it is then."""
-        self._client.chmod(self._system.name, path, mode)
-        return self._client.stat(self._system.name, path)
+        self.files.chmod(path, mode)
+        return self.files.stat(path)
 
     def holds(
         self, path: str, now: Attr, sent: Sequence[tuple[int, str]], torn: bytes = b""
@@ -148,7 +157,7 @@ class TransferEngine:
         possible = {digest for size, digest in sent if size == now.size}
         if now.size <= len(torn):
             possible.add(digest_of(torn[: now.size]))
-        return bool(possible) and self._client.checksum(self._system.name, path) in possible
+        return bool(possible) and self.files.checksum(path) in possible
 
     # -- one file ------------------------------------------------------------------------------
 
@@ -158,10 +167,10 @@ class TransferEngine:
         if item.kind is Kind.SYMLINK:
             return self._make_link(item)
         self.refuse_size(item.path, item.size)
-        now = self._stat_or_none(item.path)
+        now = self.files.stat_or_none(item.path)
         if now is not None and _is_link_to_replace(item, now):
             # Uploads follow links: what was renamed over the link must not go into its target.
-            self._client.remove(self._system.name, item.path, Kind.SYMLINK)
+            self.files.remove(item.path, Kind.SYMLINK)
             item, now = replace(item, base=None), None
         item = _with_inherited_mode(item, now)
         standing = self._standing(item, now)
@@ -175,12 +184,12 @@ class TransferEngine:
         try:
             self._client.mkdir(self._system.name, item.path)
         except FileExistsError:
-            attr = self._client.stat(self._system.name, item.path)
+            attr = self.files.stat(item.path)
             if attr.kind is not Kind.DIRECTORY:
                 raise
             # Somebody else made it, or an answer got lost.
             return attr
-        attr = self._client.stat(self._system.name, item.path)
+        attr = self.files.stat(item.path)
         wanted = None if item.mode is None else item.mode & 0o777
         if wanted is not None and _mode_to_set(replace(item, mode=wanted), attr.mode & 0o777):
             # Set-id bits that the directory inherited stay.
@@ -188,20 +197,21 @@ class TransferEngine:
         return attr
 
     def _make_link(self, item: StoreItem) -> Attr:
-        there = self._stat_or_none(item.path)
+        there = self.files.stat_or_none(item.path)
         if there is not None:
             linked = there.kind is Kind.SYMLINK
-            if linked and self._client.readlink(self._system.name, item.path) == item.link:
+            if linked and self.files.readlink(item.path) == item.link:
                 # An answer of an earlier try got lost.
                 return there
             raise os_error(errno.EEXIST, item.path, "something else has the name on the cluster")
         forbidden = self._features.forbidden
-        if self._features.any_link and not any(each in item.link for each in forbidden):
+        sendable = self.files.sends(item.path)
+        if self._features.any_link and sendable and is_sendable(item.link, forbidden):
             self._client.symlink(self._system.name, item.link, item.path, new=True)
         else:
             directory = _split(item.path)[0]
             self._bundler.place([member_of(item, directory)], directory, directory)
-        attr = self._client.stat(self._system.name, item.path)
+        attr = self.files.stat(item.path)
         if attr.kind is not Kind.SYMLINK:
             raise os_error(errno.EEXIST, item.path)
         return attr
@@ -211,19 +221,19 @@ class TransferEngine:
         if item.local is not None:
             self._large.send(item, now)
             return
-        directory, name = _split(item.path)
+        directory = _split(item.path)[0]
         if self._needs_tar(item) if now is None else self._may_replace(item, now):
             self._bundler.place([member_of(item, directory)], directory, directory)
             return
         if self._atomic and now is not None and self._is_plain(item, now):
             self._replace(item, now)
         elif not item.data:
-            self._client.empty(self._system.name, item.path)
+            self.files.empty(item.path)
         else:
-            self._client.upload(self._system.name, directory, name, item.data)
+            self.files.upload(item.path, item.data)
         mode = FILE_MODE if now is None else now.mode
         if item.mode is not None and _mode_to_set(item, mode):
-            self._client.chmod(self._system.name, item.path, item.mode)
+            self.files.chmod(item.path, item.mode)
 
     def _replace(self, item: StoreItem, now: Attr) -> None:
         """Upload *item* under a hidden name and rename that over *now*."""
@@ -240,7 +250,7 @@ class TransferEngine:
 
     def _prove(self, item: StoreItem) -> Attr:
         try:
-            attr = self._client.stat(self._system.name, item.path)
+            attr = self.files.stat(item.path)
         except FileNotFoundError:
             text = "it was gone again right after it was stored; it is stored once more"
             raise os_error(errno.EAGAIN, item.path, text) from None
@@ -257,29 +267,34 @@ class TransferEngine:
         linked = item.kind is Kind.SYMLINK
         if linked or item.mode is None or not _mode_to_set(item, attr.mode):
             return attr
-        self._client.chmod(self._system.name, item.path, item.mode)
+        self.files.chmod(item.path, item.mode)
         if attr.source is Source.LS:
             return replace(attr, mode=item.mode)
-        return self._client.stat(self._system.name, item.path)
+        return self.files.stat(item.path)
 
     # -- decisions -----------------------------------------------------------------------------
 
     def _needs_tar(self, item: StoreItem) -> bool:
         strict = item.mode is not None and bool(FILE_MODE & ~item.mode)
+        if item.inherits:
+            # tar would take from an ACL, which the parent passes on, what the umask takes.
+            return strict or not self.files.uploads(item.path)
         empty = not item.data and not self._features.empty_upload
-        return empty or item.mtime_ns is not None or strict or _is_odd(item.path)
+        return empty or item.mtime_ns is not None or strict or not self.files.uploads(item.path)
 
     def _may_replace(self, item: StoreItem, now: Attr) -> bool:
         """Tell whether the existing file *now* needs, and bears, being replaced by a new one."""
         empty = not item.data and not self._features.empty_upload
-        if not empty and item.mtime_ns is None and not _is_odd(item.path):
+        if not empty and item.mtime_ns is None and self.files.uploads(item.path):
             return False
         return self._is_plain(item, now)
 
     def _is_plain(self, item: StoreItem, now: Attr) -> bool:
         """Tell whether *now* is a file of ours that nothing but its name speaks of."""
+        # Of a name that can't be sent a listing tells, which knows nothing of further names.
         return (
-            now.kind is Kind.FILE
+            self.files.sends(item.path)
+            and now.kind is Kind.FILE
             and now.uid == self._user.uid
             and now.gid == self._user.gid
             and now.nlink == 1
@@ -299,7 +314,7 @@ class TransferEngine:
             return self._standing_of_large(item, now)
         if now.kind is Kind.FILE and now.size <= len(item.data):
             ours = digest_of(item.data[: now.size])
-            if now.size == 0 or self._client.checksum(self._system.name, item.path) == ours:
+            if now.size == 0 or self.files.checksum(item.path) == ours:
                 return _Standing.LANDED if now.size == len(item.data) else _Standing.TORN
         if now.kind is Kind.FILE and item.sent and self.holds(item.path, now, item.sent, item.torn):
             # An earlier version of ours, whose answer got lost.
@@ -315,16 +330,22 @@ class TransferEngine:
 
     def is_same_version(self, path: str, known: Attr, now: Attr) -> bool:
         """Tell whether *now* (by stat) is the version of *path* that *known* describes."""
-        if same_version(known, now):
+        if same_version(known, now) or self._is_touched(path, known, now):
             return True
         if known.source is not Source.LS:
             return False
         # Times of listings come by way of a zone: ask for the very text before crying wolf.
         directory, name = _split(path)
-        for entry in self._client.list(self._system.name, directory):
+        for entry in self.files.list(directory):
             if entry.name == name:
                 return entry.attr.fingerprint == known.fingerprint
         return False
+
+    def _is_touched(self, path: str, known: Attr, now: Attr) -> bool:
+        """Tell whether *now* is *known*, of which a job of ours has changed the time alone."""
+        times = self._given(path)
+        same = bool(times) and now.size == known.size and now.ino in (0, known.ino or now.ino)
+        return same and now.mtime_ns // _SECOND in times
 
     def _conflicting(self, item: StoreItem) -> OSError:
         """Return the error for a store over somebody else's change, ours stored beside by then."""
@@ -343,21 +364,10 @@ class TransferEngine:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = f"{item.path}.conflict-{socket.gethostname()}-{stamp}"
         beside = replace(item, path=path, base=None)
-        if self._stat_or_none(path) is not None:
+        if self.files.stat_or_none(path) is not None:
             raise os_error(errno.EAGAIN, path, "a conflict copy of this very second exists")
         self._send(beside, None)
         return ConflictError(item.path, path, self._prove(beside))
-
-    def _stat_or_none(self, path: str) -> Attr | None:
-        try:
-            return self._client.stat(self._system.name, path)
-        except FileNotFoundError:
-            return None
-
-
-def _is_odd(path: str) -> bool:
-    """Tell whether an upload form would change the name of *path*."""
-    return not _NOT_IN_FORMS.isdisjoint(_name(path))
 
 
 def _is_link_to_replace(item: StoreItem, now: Attr) -> bool:
@@ -392,7 +402,3 @@ def digest_of(data: bytes) -> str:
 def _split(path: str) -> tuple[str, str]:
     directory, _, name = path.rpartition("/")
     return directory or "/", name
-
-
-def _name(path: str) -> str:
-    return _split(path)[1]

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.model import Attr, DirEntry, Kind, StoreItem
+from firecrestfs.model import Attr, DirEntry, Kind, Source, StoreItem
 
 from .bundle import Bundler, Member
 
@@ -52,7 +52,7 @@ class Packer:
 
     def place(self, batch: Sequence[StoreItem]) -> Results:
         """Place what is new in *batch* where that takes few requests; return what is proven."""
-        new = {item.path: item for item in batch if item.base is None and self._fits(item)}
+        new = {item.path: item for item in batch if item.base is None and self._may_go(item)}
         groups: defaultdict[str, list[StoreItem]] = defaultdict(list)
         for item in new.values():
             groups[_anchor(item.path, new)].append(item)
@@ -65,8 +65,14 @@ class Packer:
                     log.info("bundle for %s: %s", anchor, exc)
         return results
 
-    def _fits(self, item: StoreItem) -> bool:
-        return item.size + _MEMBER_OVERHEAD <= self._room
+    def _may_go(self, item: StoreItem) -> bool:
+        # Of an ACL that the parent passes on, tar takes what the umask would take from a mode.
+        passed_on = item.inherits and item.kind is Kind.FILE
+        return not passed_on and self.fits(item.size)
+
+    def fits(self, size: int) -> bool:
+        """Tell whether a tar can carry a file of *size* bytes."""
+        return size + _MEMBER_OVERHEAD <= self._room
 
     def _place_below(self, anchor: str, items: Sequence[StoreItem], results: Results) -> None:
         """Place *items*, all below the existing directory *anchor*."""
@@ -161,11 +167,16 @@ def _has_landed(item: StoreItem, attr: Attr) -> bool:
     if item.kind is not Kind.FILE:
         return item.kind is Kind.DIRECTORY or attr.target in (None, item.link)
     wanted = item.written_ns if item.mtime_ns is None else item.mtime_ns
-    if attr.size != item.size or wanted is None:
-        return attr.size == item.size
+    return attr.size == item.size and (wanted is None or is_time(attr, wanted))
+
+
+def is_time(attr: Attr, mtime_ns: int) -> bool:
+    """Tell whether *attr* has the time *mtime_ns*, as far as it tells times."""
+    apart = abs(attr.mtime_ns // _SECOND - mtime_ns // _SECOND)
+    if apart == 0 or attr.source is not Source.LS:
+        return apart == 0
     # Listings tell times without a zone, which may not be known yet: zones are whole quarters.
-    apart = abs(attr.mtime_ns // _SECOND - wanted // _SECOND)
-    return apart == 0 or (apart <= _FARTHEST_ZONES_S and apart % _ZONE_STEP_S == 0)
+    return apart <= _FARTHEST_ZONES_S and apart % _ZONE_STEP_S == 0
 
 
 def _anchor(path: str, new: Mapping[str, StoreItem]) -> str:

@@ -14,6 +14,7 @@ class Queued:
     tries: int = 0
     in_flight: bool = False
     again: bool = False  # added once more while in flight
+    dropped: bool = False  # cancelled while in flight
     parked: bool = False
     probing: bool = False  # parked, but tried again now and then
     pressed: bool = False  # someone waits for it: it goes without settling

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shlex
 import threading
+import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from firecrestfs.api.faults import JobNotFound
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.errors import os_error
-from firecrestfs.model import Job, System, UserInfo
+from firecrestfs.errors import is_transient, os_error
+from firecrestfs.model import System, UserInfo
 
 from .bundle import OUR_PREFIX
 from .leftovers import Leftovers
@@ -41,8 +44,30 @@ _MEANING = (
 
 
 def quoted(path: str) -> str:
-    """Return *path* as one word of a script."""
+    """Return *path* as one word of a script, which is UTF-8 whatever *path* is."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "$'" + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + "'"
     return shlex.quote(path)
+
+
+@dataclass(slots=True, eq=False)
+class Begun:
+    """A job that was submitted; `words` is the file on the cluster with what it says.
+
+    `since` is when, and `known` when the scheduler knew of it last, by the monotonic clock.
+    """
+
+    job_id: str
+    words: str
+    since: float
+    known: float
+
+    @property
+    def pause_s(self) -> float:
+        """After how many seconds it is worth another look."""
+        return min(_LONGEST_S, max(_FIRST_S, (time.monotonic() - self.since) / 2))
 
 
 class RemoteJobs:
@@ -70,6 +95,20 @@ class RemoteJobs:
         *what* is a word for the job's name. Raises what their words mean where they failed, and
         what *check* raises, which is called again and again.
         """
+        begun = self.begin(what, commands)
+        try:
+            pause = _FIRST_S
+            check()
+            while not self.look(begun):
+                if self._stopped.wait(pause):
+                    raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
+                pause = min(pause * 1.5, _LONGEST_S)
+                check()
+        finally:
+            self.clear(begun)
+
+    def begin(self, what: str, commands: str) -> Begun:
+        """Submit *commands*, as for `run`; return at once. `clear` it in the end."""
         if not self._homes:
             raise os_error(errno.EIO, None, "no directory of yours for a job is known: set home")
         folder = self._homes[0]
@@ -93,31 +132,41 @@ class RemoteJobs:
                 standard_output=words,
                 standard_error="/dev/null",
             )
-            job = self._await(job_id, check)
-            if job.state != "COMPLETED" or job.exit_code:
-                said = self._read(words) or f"state {job.state}"
-                code = next((each for words, each in _MEANING if words in said), errno.EIO)
-                raise os_error(code, None, f"a job on the cluster failed: {said}")
-        finally:
+        except BaseException:
             self._leftovers.remove(words)
+            raise
+        now = time.monotonic()
+        return Begun(job_id, words, now, now)
 
-    def _await(self, job_id: str, check: Callable[[], None]) -> Job:
-        pause, unknown = _FIRST_S, 0.0
-        while True:
-            check()
-            try:
-                job = self._client.job(self._system.name, job_id)
-            except JobNotFound:
-                if unknown > _UNKNOWN_S:
-                    raise
-                unknown += pause
-            else:
-                unknown = 0.0
-                if job.ended:
-                    return job
-            if self._stopped.wait(pause):
-                raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
-            pause = min(pause * 1.5, _LONGEST_S)
+    def look(self, begun: Begun) -> bool:
+        """Tell whether *begun* has ended well. Raises what its words mean where it failed."""
+        try:
+            job = self._client.job(self._system.name, begun.job_id)
+        except JobNotFound:
+            if time.monotonic() - begun.known > _UNKNOWN_S:
+                raise
+            return False
+        begun.known = time.monotonic()
+        if job.ended and (job.state != "COMPLETED" or job.exit_code):
+            said = self._read(begun.words) or f"state {job.state}"
+            code = next((each for words, each in _MEANING if words in said), errno.EIO)
+            raise os_error(code, None, f"a job on the cluster failed: {said}")
+        return job.ended
+
+    def end(self, begun: Begun) -> None:
+        """Cancel *begun* unless it has ended, and remove what it leaves."""
+        try:
+            if not self.look(begun):
+                self._client.cancel(self._system.name, begun.job_id)
+        except OSError as exc:
+            if is_transient(exc):
+                raise
+            log.info("job %s: %s", begun.job_id, exc)
+        self.clear(begun)
+
+    def clear(self, begun: Begun) -> None:
+        """Remove what *begun* leaves on the cluster."""
+        self._leftovers.remove(begun.words)
 
     def _read(self, path: str) -> str:
         try:

@@ -33,7 +33,7 @@ class Unlinked:
 
     `base` is what was known of it. Where that is None, only what a store of ours that failed may
     have left there is removed; `sent` are the size and SHA-256 of such stores, `torn` the bytes of
-    the last.
+    the last, `link` is the text of a symlink.
     """
 
     path: str
@@ -41,6 +41,7 @@ class Unlinked:
     base: Attr | None
     sent: Sequence[tuple[int, str]] = ()
     torn: bytes = b""
+    link: str = ""
 
 
 class Remover:
@@ -101,6 +102,9 @@ class Remover:
         """Tell whether *now* is what was unlinked, or what a store of ours left there."""
         if now.kind is Kind.DIRECTORY or (file.base is not None and now.kind is not file.base.kind):
             return False
+        if now.kind is Kind.SYMLINK and file.base is None and file.link:
+            text = now.target or self._engine.files.readlink(file.path)
+            return file.kind is Kind.SYMLINK and text == file.link
         if now.kind is not Kind.FILE:
             return file.base is not None
         base = file.base
@@ -114,13 +118,10 @@ class Remover:
 
     def _rm(self, path: str) -> None:
         """Remove *path*, which was proven a moment ago; a lost answer is settled."""
-        self._client.remove_proven(self._system, path)
+        self._engine.files.remove_proven(path)
 
     def _stat(self, path: str) -> Attr | None:
-        try:
-            return self._client.stat(self._system, path)
-        except FileNotFoundError:
-            return None
+        return self._engine.files.stat_or_none(path)
 
     # -- trees ---------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Remover:
 
     def _rmdir(self, path: str) -> OSError | None:
         try:
-            self._client.remove(self._system, path, Kind.DIRECTORY)
+            self._engine.files.remove(path, Kind.DIRECTORY)
         except FileNotFoundError:
             return None
         except OSError as exc:

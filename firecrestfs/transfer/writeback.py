@@ -19,7 +19,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-from firecrestfs.errors import is_transient, os_error
+from firecrestfs.errors import NotYetError, is_transient, os_error
 
 from .queued import Pending, Queued, View
 
@@ -91,7 +91,7 @@ class WriteBack:
             if entry is None:
                 self._entries[key] = Queued(now + self._delay_s, now)
             elif entry.in_flight:
-                entry.again = True
+                entry.again, entry.dropped = True, False
                 return
             else:
                 # A log that is appended to again and again is stored all the same.
@@ -103,11 +103,11 @@ class WriteBack:
                 self._notify_locked()
 
     def cancel(self, key: str) -> bool:
-        """Forget *key*. Return False where its store is running already."""
+        """Forget *key*. False where its store is running: it is not tried again if that fails."""
         with self._condition:
             entry = self._entries.get(key)
             if entry is not None and entry.in_flight:
-                entry.again = False
+                entry.again, entry.dropped = False, True
                 return False
             if self._entries.pop(key, None) is not None:
                 self._notify_locked()
@@ -208,9 +208,7 @@ class WriteBack:
                 if not self._gave_up_locked(self._entries[key], patience)
             ]
             stuck = any(each.parked or each.tries for each in self._entries.values())
-        if not waiting or not stuck:
-            return bool(waiting)
-        return any(not self._waits_in_vain(key, patience) for key in waiting)
+        return any(not (stuck and self._waits_in_vain(key, patience)) for key in waiting)
 
     @staticmethod
     def _gave_up_locked(entry: Queued, patience: int | None) -> bool:
@@ -351,9 +349,7 @@ class WriteBack:
 
     @staticmethod
     def _ready(entry: Queued | None) -> bool:
-        if entry is None or entry.in_flight:
-            return False
-        return not entry.parked or entry.probing
+        return entry is not None and not entry.in_flight and (not entry.parked or entry.probing)
 
     def _settle(self, batch: Sequence[str], outcome: Outcome) -> list[tuple[str, OSError]]:
         """Note what became of *batch*; return the keys that were parked, with the reasons."""
@@ -385,8 +381,10 @@ class WriteBack:
         if entry.again:
             entry.again, entry.tries = False, 0
             entry.due = now if entry.pressed else now + self._delay_s
-        elif exc is None:
+        elif exc is None or entry.dropped:
             del self._entries[key]
+        elif isinstance(exc, NotYetError):
+            entry.due, entry.error = now + exc.pause_s, None
         else:
             entry.tries += 1
             delay = min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(entry.tries - 1, 16))

@@ -18,7 +18,8 @@ class Change(enum.Enum):
     MAKE = "make"  # a directory or a link that only exists here
     MOVE = "move"  # it is there under another name
     STORE = "store"  # its content was written here
-    SET = "set"  # its mode was changed here, nothing else
+    SET = "set"  # its mode was changed here, not its content
+    TOUCH = "touch"  # it was given a time here
     LINK = "link"  # a second name of a file, which the cluster doesn't have yet
 
 
@@ -57,7 +58,7 @@ class Entry:
     wanted_mode: int | None = None  # directories: to be given
     exact_mode: bool = False  # directories: someone asked for that very mode
     times_given: bool = False  # directories: times were set here, and are shown
-    inherits: bool = False  # directories: the parent passes on its group or an ACL
+    inherits: bool = False  # the parent passes on an ACL or, to directories, its group
     text: str = ""  # links: the text that the cluster shall have
     made_text: str = ""  # links: the text that was given here, shown as it was
     closed: bool = True  # files: what was written is whole, somebody closed it
@@ -104,6 +105,12 @@ class Entry:
         if self.file is not None:
             return self.file.state is State.CLEAN and self.file.wanted[0] is not None
         return self.wanted_mode is not None and self.remote is not None
+
+    @property
+    def time_differs(self) -> bool:
+        """Whether a time is still to be given to what the cluster has."""
+        file = self.file
+        return file is not None and file.state is State.CLEAN and file.wanted[2] is not None
 
     def landed(self, remote: Attr) -> None:
         """Note that the cluster has it as *remote* now (for kinds other than files)."""

@@ -67,6 +67,14 @@ def refuse_unsendable(path: str, forbidden: Iterable[str]) -> None:
         ) from None
 
 
+def refuse_uncarriable(path: str, forbidden: Iterable[str]) -> None:
+    """Raise EINVAL for a file that not even a tar can carry: below a directory of such a name."""
+    directory, _, name = path.rpartition("/")
+    if "\0" in name:
+        raise os_error(errno.EINVAL, path)
+    refuse_unsendable(directory, forbidden)
+
+
 def refuse_too_long(path: str) -> None:
     """Raise ENAMETOOLONG for a name that no file system of a cluster takes."""
     name = path.rpartition("/")[2]

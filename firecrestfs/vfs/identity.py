@@ -148,3 +148,13 @@ class Identity:
     def _hash(self, text: str) -> int:
         key = f"{self._system}\0{text}".encode("utf-8", "surrogateescape")
         return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") | 1
+
+
+def leaves_mode(parent: Attr, kind: Kind, mode: int) -> bool:
+    """Tell whether a new entry of *parent* gets the mode that the cluster gives it, not *mode*.
+
+    Where an ACL is passed on it says who may do what, and no umask counts; to set the mode would
+    take from all whom the ACL names. What was meant to be strict, or is a program, gets its mode.
+    """
+    meant = not mode & stat.S_IRGRP or (kind is Kind.FILE and mode & 0o111)
+    return parent.acl and not meant

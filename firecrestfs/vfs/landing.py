@@ -19,6 +19,7 @@ from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind, StoreItem
 from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.removing import Remover, Unlinked
+from firecrestfs.transfer.touching import Touch, Toucher
 
 from .entry import Change, Entry, Sent
 from .hardlinks import HardLinks
@@ -43,6 +44,7 @@ class Landing:
         moves: Moves,
         hardlinks: HardLinks,
         notes: Notes,
+        toucher: Toucher,
     ) -> None:
         self._tree = tree
         self._overlay = overlay
@@ -52,6 +54,7 @@ class Landing:
         self._moves = moves
         self._hardlinks = hardlinks
         self._notes = notes
+        self._toucher = toucher
 
     def run(self, entries: Sequence[Entry]) -> Outcome:
         """Carry out the next change of each of *entries*; tell what became of it.
@@ -67,6 +70,7 @@ class Landing:
                 (Change.MAKE, self._put),
                 (Change.SET, self._set),
                 (Change.LINK, self._hardlinks.run),
+                (Change.TOUCH, self._touch),
             ):
                 batch = [each for each in begun if each.change is change]
                 if batch:
@@ -104,8 +108,8 @@ class Landing:
         for entry in entries:
             self._moves.find(entry)
         wanted = [
-            Unlinked(entry.where, entry.kind, entry.base, entry.sent, entry.torn)
-            for entry in entries
+            Unlinked(each.where, each.kind, each.base, each.sent, each.torn, each.text)
+            for each in entries
         ]
         results = self._remover.remove(list({each.path: each for each in wanted}.values()))
         return {
@@ -183,6 +187,7 @@ class Landing:
                 written_ns=entry.file.attr.mtime_ns,
                 sent=earlier,
                 torn=entry.torn,
+                inherits=entry.inherits,
                 local=snapshot.local,
             ),
             snapshot,
@@ -288,4 +293,38 @@ class Landing:
             entry.wanted_mode = None
             entry.landed(entry.remote)
         self._notes.report(entry.path, f"its mode was not changed: {exc.strerror}")
+        return None
+
+    def forget_strays(self) -> None:
+        """End jobs whose times nobody wants any more. Raises the first failure."""
+        self._toucher.sweep({each.origin for each in self._overlay.all() if each.time_differs})
+
+    # -- times ---------------------------------------------------------------------------------
+
+    def _touch(self, begun: Sequence[Begun]) -> Outcome:
+        wanted: dict[str, Touch] = {}
+        for entry in (each.entry for each in begun):
+            file = entry.file
+            if file is not None and file.base is not None and file.wanted[2] is not None:
+                wanted[entry.ident] = Touch(entry.origin, file.base, file.wanted[2])
+        results = self._toucher.touch(list(wanted.values()))
+        outcome: Outcome = {}
+        for entry in (each.entry for each in begun):
+            touch = wanted.get(entry.ident)
+            if touch is not None:
+                outcome[entry.ident] = self._touched(entry, touch, results[touch.path])
+        return outcome
+
+    def _touched(self, entry: Entry, touch: Touch, result: Attr | OSError) -> OSError | None:
+        assert entry.file is not None
+        if isinstance(result, OSError):
+            if is_transient(result):
+                return result
+            entry.file.take_back_time()
+            self._tree.forget(touch.path)
+            self._notes.report(entry.where, f"its time was not changed: {result.strerror}")
+            return None
+        if entry.origin == touch.path:
+            entry.file.given_time(touch.mtime_ns, self._tree.localised(touch.path, result))
+            self._tree.changed(touch.path, result)
         return None

@@ -21,6 +21,7 @@ from firecrestfs.model import Attr, Kind
 
 from . import guard, links
 from .entry import Entry
+from .identity import leaves_mode
 from .secondnames import SecondNames
 from .view import RemoteParts, RemoteView
 
@@ -54,7 +55,7 @@ class RemoteNames:
             raise os_error(errno.EISDIR, path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
         entry = self._second.take(path, attr)
-        self._tree.require_sendable(entry.origin)
+        self._tree.require_carriable(entry.origin)
         self._drop(entry)
 
     def rmdir(self, path: str) -> None:
@@ -161,7 +162,7 @@ class RemoteNames:
 
     def mkdir(self, path: str, mode: int) -> None:
         """Make a directory."""
-        self._view.require_creatable(path)
+        self._view.require_creatable(path, Kind.DIRECTORY)
         parent = self._view.parent_of(path)
         passed_on = parent.mode & stat.S_ISGID
         mode = mode & 0o1777 | passed_on
@@ -172,13 +173,14 @@ class RemoteNames:
             acl=parent.acl,
             gid=parent.gid if passed_on else self._identity.gid,
         )
-        entry = Entry(uuid.uuid4().hex, Kind.DIRECTORY, path, "", shown=shown, wanted_mode=mode)
+        wanted = None if leaves_mode(parent, Kind.DIRECTORY, mode) else mode
+        entry = Entry(uuid.uuid4().hex, Kind.DIRECTORY, path, "", shown=shown, wanted_mode=wanted)
         entry.inherits = bool(passed_on) or parent.acl
         self._make(entry)
 
     def symlink(self, target: str, path: str) -> None:
         """Make a symlink."""
-        self._view.require_creatable(path)
+        self._view.require_creatable(path, Kind.SYMLINK)
         text = links.remote_target(self._mountpoint, self._system, target)
         if len(os.fsencode(text)) > _LINK_BYTES:
             raise os_error(errno.ENAMETOOLONG, path)
@@ -205,7 +207,8 @@ class RemoteNames:
         if split(new)[1].startswith(guard.HIDDEN_PREFIX):
             self._begin_orphan(old, new)
             return
-        self._tree.require_sendable(old, new)
+        self._tree.require_carriable(old)
+        self._tree.require_carriable(new)
         guard.refuse_housekeeping(split(new)[1], new)
         guard.refuse_too_long(new)
         parent_of_old, _ = self._view.parent_of(old), self._view.parent_of(new)
@@ -242,10 +245,21 @@ class RemoteNames:
             raise os_error(errno.EBUSY, old, "the cluster's own directories stay")
         if self._tree.root_of(old) != self._tree.root_of(new):
             raise os_error(errno.EXDEV, new, "another file system of the cluster")
+        if not (self._tree.sends(old) and self._tree.sends(new)):
+            self._check_way_of_odd(attr, old, new)
         if attr.kind is Kind.DIRECTORY and not self._tree.features.rename:
             origin = self._overlay.locate(old)
             if origin is not None and not self._parts.mover.can_move_tree(origin, new):
                 raise os_error(errno.EXDEV, old, "a batch job can't carry this name")
+
+    def _check_way_of_odd(self, attr: Attr, old: str, new: str) -> None:
+        """Raise where the cluster has what would have to be renamed: its names can't be sent."""
+        if attr.kind is Kind.DIRECTORY:
+            self._tree.require_sendable(old, new)
+        entry = self._overlay.entry(old)
+        if entry is None or entry.origin or entry.attempted:
+            text = "FirecREST can't rename from or to a name like this; a copy is made"
+            raise os_error(errno.EXDEV, new, text)
 
     def _take_second(self, entry: Entry, name: Entry) -> None:
         """Let *entry* have its second name only."""
@@ -290,7 +304,7 @@ class RemoteNames:
         for entry in moved:
             unsure = entry.attempted and not entry.origin and not entry.busy
             if unsure and self._overlay.target(entry) != entry.attempted:
-                ghost = Entry(uuid.uuid4().hex, entry.kind, "", "")
+                ghost = Entry(uuid.uuid4().hex, entry.kind, "", "", text=entry.text)
                 ghost.remote, ghost.link_of = entry.remote, entry.link_of
                 ghost.attempted, ghost.sent, ghost.torn = entry.attempted, entry.sent, entry.torn
                 entry.attempted, entry.sent, entry.torn = "", (), b""

@@ -297,8 +297,11 @@ class Overlay(Places):
             found.append(Change.MOVE)
         if entry.content_differs:
             found.append(Change.STORE)
-        elif entry.mode_differs:
+            return found
+        if entry.mode_differs:
             found.append(Change.SET)
+        if entry.time_differs and entry.origin:
+            found.append(Change.TOUCH)
         return found
 
     def _blockers_locked(self, entry: Entry) -> Iterator[Entry]:

@@ -120,17 +120,18 @@ class Recovery:
     def _want(file: CachedFile, record: Record) -> None:
         if record.mode is not None:
             file.set_mode(record.mode)
+        if record.mtime_ns is not None:
+            file.set_times(None, record.mtime_ns)
 
     def _entry_of(self, record: Record, file: CachedFile | None) -> Entry:
         entry = Entry(record.ident, record.kind, record.path, record.origin, file)
         entry.sent = tuple(Sent(*each) for each in record.sent)
-        entry.attempted = record.attempted
+        entry.attempted, entry.inherits = record.attempted, record.inherits
         entry.moving = None if record.moving is None else Moving(*record.moving)
         if file is None:
             entry.remote = record.base
             entry.text, entry.made_text = record.text, record.made_text
             entry.wanted_mode, entry.exact_mode = record.mode, record.exact_mode
-            entry.inherits = record.inherits
             entry.shown = self._shown(record)
         return entry
 

@@ -25,6 +25,7 @@ from .base import OpenFile
 from .entry import Entry
 from .facts import Facts
 from .handles import CachedHandle
+from .identity import leaves_mode
 from .names import RemoteNames
 from .recovery import Recovery
 from .view import RemoteParts, RemoteView
@@ -32,6 +33,8 @@ from .waiting import Waiting
 
 #: What was given up on v1 lands with the next round of its staging area: so long it is waited for.
 _GHOSTS_S = 90.0
+#: So many bytes are stored under any name, whatever the server's limits.
+_ANY_NAME_BYTES = 32 << 10
 
 
 class RemoteFilesystem(Facts):
@@ -117,7 +120,7 @@ class RemoteFilesystem(Facts):
         self._identity.require(path, attr, _wanted_access(flags))
         if path in self._view.litter:
             return self._view.litter.open(path, flags)
-        self._tree.require_sendable(path)
+        self._tree.require_carriable(path)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self.stores.require_room(path)
         return self._open_file(path, flags)
@@ -151,13 +154,14 @@ class RemoteFilesystem(Facts):
             return self._view.litter.create(path, self._view.new_attr(path, mode), flags)
         if not flags & os.O_EXCL and self._view.attr_or_none(path) is not None:
             return self.open(path, flags)
-        self._view.require_creatable(path)
+        self._view.require_creatable(path, Kind.FILE)
         self.stores.require_room(path)
         self._content.make_room(0)
         file = self._content.new(self._view.new_attr(path, mode))
-        file.create(mode)
+        parent = self._view.parent_of(path)
+        file.create(None if leaves_mode(parent, Kind.FILE, mode) else mode)
         # Whole it is once it is closed, even if nothing is written into it.
-        entry = Entry(file.ident, Kind.FILE, path, "", file, closed=False)
+        entry = Entry(file.ident, Kind.FILE, path, "", file, inherits=parent.acl, closed=False)
         self._overlay.add(entry)
         self._names.take_place(entry)
         self._view.entry_changed(path)
@@ -242,7 +246,7 @@ class RemoteFilesystem(Facts):
             self.stores.renew(entry, attr)
 
     def _reserve(self, file: CachedFile, size: int) -> None:
-        if size > self.system.limits.upload:
+        if size > _ANY_NAME_BYTES:
             entry = self._overlay.of_file(file)
             self._parts.engine.refuse_size(entry.path if entry is not None else "", size)
         if size > file.attr.size:
@@ -305,7 +309,9 @@ class RemoteFilesystem(Facts):
         if mode == attr.mode and not self._is_pending(path):
             return
         entry = self._names.entry_at(path, attr)
-        if entry.origin:
+        if entry.origin and entry.file is not None:
+            self._tree.require_carriable(entry.origin)
+        elif entry.origin:
             self._tree.require_sendable(entry.origin)
         if entry.file is not None:
             entry.file.set_mode(mode)
@@ -329,7 +335,7 @@ class RemoteFilesystem(Facts):
             )
 
     def utimens(self, path: str, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Set times: with the next store where there is one to come, else shown here."""
+        """Set times: with the next store where there is one to come, else by themselves."""
         attr = self._view.getattr(path)
         if not self._identity.may(attr, os.W_OK):
             self._identity.require_owner(path, attr)
@@ -338,11 +344,8 @@ class RemoteFilesystem(Facts):
             return
         entry = self._names.entry_at(path, attr)
         if entry.file is not None:
-            if entry.content_differs:
-                entry.file.set_times(atime_ns, mtime_ns)
-                self._changed_attributes(entry)
-            else:
-                entry.file.show_times(atime_ns, mtime_ns)
+            entry.file.set_times(atime_ns, mtime_ns)
+            self._changed_attributes(entry)
         elif entry.shown is not None:
             with self._overlay.lock:
                 entry.times_given = True

@@ -47,7 +47,8 @@ class SecondNames:
         attr = self._view.getattr(old)
         if attr.kind is Kind.DIRECTORY or old in self._view.litter:
             raise os_error(errno.EPERM, old)
-        self._view.require_creatable(new)
+        self._tree.require_sendable(old, new)
+        self._view.require_creatable(new, Kind.FILE)
         if self._tree.root_of(old) != self._tree.root_of(new):
             raise os_error(errno.EXDEV, new, "another file system of the cluster")
         entry = self._entry_at(old, attr)

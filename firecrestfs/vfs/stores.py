@@ -230,10 +230,17 @@ class Stores:
             self._queue.wait_idle(entry.ident, _IDLE_S)
 
     def store_now(self, entry: Entry) -> None:
-        """Return when the cluster knows all of *entry*. Raises why it doesn't."""
-        failed = self._flush(self._with_blockers([entry]), _IDLE_S, lambda: False, None)
-        if entry.ident in failed:
+        """Return when the cluster knows all of *entry* but its time. Raises why it doesn't."""
+        if self._is_known(entry):
+            return
+        entries = self._with_blockers([entry])
+        failed = self._flush(entries, _IDLE_S, lambda: self._is_known(entry), None)
+        if entry.ident in failed and not self._is_known(entry):
             raise failed[entry.ident] or os_error(errno.ETIMEDOUT, None, "not stored in time")
+
+    def _is_known(self, entry: Entry) -> bool:
+        """Tell whether the cluster has *entry* but for a time, which its scheduler may let wait."""
+        return all(each is Change.TOUCH for each in self._overlay.changes(entry))
 
     def flush(
         self,
@@ -241,18 +248,28 @@ class Stores:
         timeout_s: float | None = None,
         interrupted: Callable[[], bool] = lambda: False,
         patience: int | None = None,
+        *,
+        times: bool = True,
     ) -> dict[str, OSError | None]:
         """Tell the cluster of everything at and below *path*, open files included, as it is now.
 
-        With *patience*, what failed so often is reported although it is tried on.
+        With *patience*, what failed so often is reported although it is tried on. Not *times*:
+        those that jobs give are not waited for.
 
         Returns the paths that did not land, with the reason where one is known.
         """
-        entries = self._with_blockers(
-            each for each in self._overlay.below(path) if self._overlay.differs(each)
-        )
-        failed = self._flush(entries, timeout_s, interrupted, patience)
-        return {_where(self._overlay.by_ident(ident)): exc for ident, exc in failed.items()}
+
+        def is_owed(entry: Entry) -> bool:
+            return self._overlay.differs(entry) and (times or not self._is_known(entry))
+
+        entries = self._with_blockers(each for each in self._overlay.below(path) if is_owed(each))
+
+        def is_done() -> bool:
+            return interrupted() or not (times or any(is_owed(each) for each in entries))
+
+        failed = self._flush(entries, timeout_s, is_done, patience)
+        left = ((self._overlay.by_ident(ident), exc) for ident, exc in failed.items())
+        return {_where(each): exc for each, exc in left if each is None or is_owed(each)}
 
     def _flush(
         self,
@@ -299,7 +316,8 @@ class Stores:
                 raise os_error(reason.errno, path, text)
 
     def forget_strays(self) -> None:
-        """End the transfers of copies that nobody stores any more. Raises the first failure."""
+        """End transfers and jobs whose results nobody wants any more. Raises the first failure."""
+        self._landing.forget_strays()
         for ident in self._engine.large.unfinished():
             if self._overlay.by_ident(ident) is None:
                 self._engine.large.forget(ident)
@@ -327,6 +345,8 @@ class Stores:
             return "link", split(entry.path)[0]
         if changes[0] is Change.SET:
             return "set", split(entry.path)[0]
+        if changes[0] is Change.TOUCH:
+            return "touch"
         if self._is_heavy(ident):
             return "large", ident
         return "put", split(self._overlay.topmost_new(entry).path)[0]

@@ -17,18 +17,18 @@ from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.metadata import MetadataCache, boottime, is_below, join, split
 from firecrestfs.errors import is_transient, os_error, tells_nothing
 from firecrestfs.model import Attr, DirEntry, Features, Kind, Source, System
+from firecrestfs.transfer.carrying import is_sendable
 
 from . import guard, links
 from .flights import Flights
 from .identity import Identity
+from .looks import Looks, SmallTrees
 from .walks import Walks, by_directory
 
 log = logging.getLogger(__name__)
 
 #: A file system's own directory doesn't come and go: its attributes are believed this long.
 _ROOT_TTL_S = 300.0
-#: A directory that can't be listed isn't tried again for this long; its entries are asked singly.
-_UNLISTABLE_S = 30.0
 #: Refusals of a listing after which a single entry may still be had.
 _LOOK_SINGLY = frozenset(
     {errno.EACCES, errno.EPERM, errno.EFBIG, errno.EOVERFLOW, errno.ETIMEDOUT, errno.EMSGSIZE}
@@ -59,7 +59,8 @@ class RemoteTree:
         self._roots = [root.path.rstrip("/") or "/" for root in system.roots]
         self._synthetic = _upper_directories(self._roots)
         self._walks = Walks()
-        self._unlistable: dict[str, float] = {}  # directory → until (boot time)
+        self._looks = Looks(self._roots, metadata.negative_ttl)
+        self._small_trees = SmallTrees()
         self._root_attrs: dict[str, tuple[Attr, float]] = {}
         self._born_ns = time.time_ns()
 
@@ -69,6 +70,17 @@ class RemoteTree:
         """Raise EINVAL, with the reason, for paths that no request can carry."""
         for path in paths:
             guard.refuse_unsendable(path, self.features.forbidden)
+
+    def sends(self, path: str) -> bool:
+        """Tell whether requests can carry *path*."""
+        return is_sendable(path, self.features.forbidden)
+
+    def require_carriable(self, path: str) -> None:
+        """Raise EINVAL for a file that neither a request nor a tar can carry."""
+        if self.features.archives:
+            guard.refuse_uncarriable(path, self.features.forbidden)
+        else:
+            self.require_sendable(path)
 
     def is_synthetic(self, path: str) -> bool:
         """Tell whether *path* is a directory above the offered file systems."""
@@ -164,6 +176,7 @@ class RemoteTree:
         for directory, entries in by_directory(top, found).items():
             kept = self._shown(directory, entries)
             self._metadata.put_listing(directory, kept, mark)
+        self._small_trees.made(top)
         return True
 
     def fetch_listing(self, directory: str) -> Mapping[str, Attr]:
@@ -193,7 +206,12 @@ class RemoteTree:
 
     def fetch_attr(self, path: str) -> Attr:
         """Ask for *path* alone, afresh, and believe the answer. Raises ENOENT."""
-        self.require_sendable(path)
+        if not self.sends(path):
+            directory, name = split(path)
+            listed = self.fetch_listing(directory)
+            if name not in listed:
+                raise os_error(errno.ENOENT, path)
+            return listed[name]
         mark = self._metadata.mark()
         try:
             attr = self.localised(path, self._client.stat(self.system.name, path))
@@ -220,6 +238,7 @@ class RemoteTree:
         """Note that we made the directory *path*: it is known to be empty."""
         self.changed(path, attr)
         self._metadata.put_listing(path, [], self._metadata.mark())
+        self._small_trees.made(path)
 
     def forget(self, path: str) -> None:
         """Forget what is known of *path* itself."""
@@ -228,15 +247,15 @@ class RemoteTree:
     def expire(self) -> None:
         """Ask anew for whatever is looked at next; time has passed that wasn't counted."""
         self._metadata.expire()
-        self._unlistable.clear()
+        self._looks.refresh("/")
         self._root_attrs = {path: (attr, 0.0) for path, (attr, _) in self._root_attrs.items()}
 
     def refresh(self, path: str) -> None:
         """Forget attributes, listings and absences at and below *path*."""
-        self._metadata.invalidate_below(path)
-        for table in (self._unlistable, self._root_attrs):
-            for key in [key for key in table if is_below(key, path)]:
-                table.pop(key, None)
+        self._small_trees.remember(self._metadata.invalidate_below(path))
+        self._looks.refresh(path)
+        for key in [key for key in self._root_attrs if is_below(key, path)]:
+            self._root_attrs.pop(key, None)
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -251,16 +270,21 @@ class RemoteTree:
             raise os_error(errno.ENOENT, path)
         if guard.is_probe(name) and self._metadata.last_known(path) is None:
             raise os_error(errno.ENOENT, path)
-        if not self._ask_singly(directory):
+        if not self._looks.singly(directory):
             try:
                 listed = self._listed_for(directory)
             except OSError as exc:
                 self._may_ask_singly(directory, exc)
             else:
+                self._looks.listed(directory, len(listed))
                 if name in listed:
                     return listed[name]
                 raise os_error(errno.ENOENT, path)
-        return self._flights.run(lambda: self.fetch_attr(path), ("stat", path))
+        try:
+            return self._flights.run(lambda: self.fetch_attr(path), ("stat", path))
+        except FileNotFoundError:
+            self._looks.missed(directory)
+            raise
 
     def _listed_for(self, directory: str) -> Mapping[str, Attr]:
         """List *directory* for a look-up in it, or the tree that a program looks through."""
@@ -268,19 +292,28 @@ class RemoteTree:
         if self._metadata.listing(parent) is not None:
             # rsync looks for each file that it would send, and lists nothing.
             self._walks.read(parent)
+        if self._is_small_tree(directory) and self._fetch_tree(directory):
+            entries = self._metadata.listing(directory)
+            if entries is not None:
+                return entries
         return self._listed(directory)
 
-    def _ask_singly(self, directory: str) -> bool:
-        """Tell whether listing *directory* to find one entry of it is known to be no good."""
-        # The directory of all users' homes may be huge, and most of it is none of our business.
-        return directory in self._roots or self._unlistable.get(directory, 0.0) > boottime()
+    def _is_small_tree(self, top: str) -> bool:
+        """Tell whether *top* may as well be listed with all below it, where it must be listed."""
+        if self._is_outer(top) or self._walks.is_refused(top):
+            return False
+        if self._metadata.listing(top) is not None:
+            # It is believed but for what it doesn't hold: who waits for a name asks often.
+            return False
+        return self._small_trees.holds(top, self._metadata.last_listing)
 
     def _may_ask_singly(self, directory: str, exc: OSError) -> None:
         helps = not is_transient(exc) or exc.errno == errno.ETIMEDOUT
-        if exc.errno not in _LOOK_SINGLY or not helps or tells_nothing(exc):
+        known = exc.errno in _LOOK_SINGLY or self.is_root(directory)
+        if not known or not helps or tells_nothing(exc):
             raise exc
         log.info("%s can't be listed (%s): asking for its entries one by one", directory, exc)
-        self._unlistable[directory] = boottime() + _UNLISTABLE_S
+        self._looks.refused(directory)
 
     def _root_attr(self, path: str) -> Attr:
         known = self._root_attrs.get(path)

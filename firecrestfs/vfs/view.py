@@ -188,10 +188,13 @@ class RemoteView:
             raise os_error(errno.ENOTDIR, path)
         return attr
 
-    def require_creatable(self, path: str) -> None:
+    def require_creatable(self, path: str, kind: Kind) -> None:
         """Raise unless a new entry may be made at *path*, where nothing is now."""
         guard.refuse_housekeeping(split(path)[1], path)
-        self._tree.require_sendable(path)
+        if kind is Kind.DIRECTORY:
+            self._tree.require_sendable(path)
+        else:
+            self._tree.require_carriable(path)
         if self.attr_or_none(path) is not None:
             raise os_error(errno.EEXIST, path)
         self._identity.require(path, self.parent_of(path), os.W_OK | os.X_OK)

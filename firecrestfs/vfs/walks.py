@@ -52,6 +52,10 @@ class Walks:
         """Note that *top* can't be listed as a whole."""
         self._too_large[top] = True
 
+    def is_refused(self, top: str) -> bool:
+        """Tell whether *top* could not be listed as a whole lately."""
+        return top in self._too_large
+
 
 def _are_first(names: frozenset[str], siblings: Mapping[str, Attr]) -> bool:
     """Tell whether *names* are the subdirectories that a program would look into first."""

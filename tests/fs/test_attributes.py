@@ -131,14 +131,6 @@ def test_times_before_the_epoch(fs: Driver, there: Path) -> None:
         fs.unlink("f")
 
 
-def test_times_of_a_stored_file_are_shown(fs: Driver, there: Path) -> None:
-    (there / "f").write_bytes(b"content")
-    fs.utime("f", TIME, TIME)
-    assert fs.stat("f").st_mtime_ns == TIME
-    assert fs.read_file("f") == b"content"
-    assert fs.stat("f").st_mtime_ns == TIME
-
-
 def test_times_of_a_changed_file(fs: Driver, there: Path) -> None:
     (there / "f").write_bytes(b"old")
     fs.write_file("f", b"new content")

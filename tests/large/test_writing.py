@@ -80,6 +80,16 @@ def test_a_strict_mode(fs: Driver, there: Path) -> None:
     assert same(there / "f", blob(MIB))
 
 
+def test_a_time_of_its_own(fs: Driver, there: Path, server: Server) -> None:
+    """As `cp -p` and `rsync -a` give it."""
+    fs.write_file("f", blob(MIB))
+    fs.utime("f", 10**18 + 7, 10**18 + 7)
+    fs.land()
+    assert same(there / "f", blob(MIB))
+    assert (there / "f").stat().st_mtime_ns == 10**18 + 7
+    assert uploads(server) == 1
+
+
 def test_a_sparse_tail(fs: Driver, there: Path) -> None:
     fs.write_file("f", b"begin")
     fs.truncate("f", 3 * MIB)

@@ -242,6 +242,21 @@ def test_a_time_that_was_asked_for_outlives_the_mount(
     assert (there.local / "f").stat().st_mtime_ns == second * SECOND + 7
 
 
+def test_a_time_for_a_stored_file_outlives_the_mount(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "f").write_text("content")
+    dying.refresh()
+    dying.ops.utimens(dying.path("f"), (OMIT, 10**9 * SECOND + 7))
+    files = start(write_back=1000.0)
+    files.mount.recover()
+    assert files.stat("f")["st_mtime"] == 10**9 * SECOND + 7
+    files = recovered(start)
+    assert (there.local / "f").stat().st_mtime_ns == 10**9 * SECOND + 7
+    assert (there.local / "f").read_text() == "content"
+    assert files.mount.journal.records() == []
+
+
 @pytest.mark.parametrize("name", ["ü \n", 'say "hi"', "n" * 255])
 def test_names_outlive_the_mount(start: Start, dying: Files, there: Remote, name: str) -> None:
     dying.create(name, b"x")

@@ -322,3 +322,29 @@ def test_a_refusal_is_told_for_each(remover: Remover, client: TypedClient, there
     finally:
         there.local.chmod(0o755)
     assert failed == dict.fromkeys(["f0", "f1", "f2"], errno.EACCES)
+
+
+# -- what stores may have left ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["a target", "another's"])
+def test_a_link_that_may_have_been_made_is_known_by_its_text(
+    remover: Remover, there: Remote, text: str
+) -> None:
+    (there.local / "link").symlink_to(text)
+    path = there / "link"
+    results = remover.remove([Unlinked(path, Kind.SYMLINK, None, link="a target")])
+    if text == "a target":
+        assert (results, there.names()) == ({path: None}, [])
+    else:
+        assert codes(results, there) == {"link": errno.ESTALE}
+        assert there.names() == ["link"]
+
+
+def test_links_of_a_tree_that_may_have_been_made(remover: Remover, there: Remote) -> None:
+    (there.local / "t").mkdir()
+    (there.local / "t/link").symlink_to("x")
+    top = Unlinked(there / "t", Kind.DIRECTORY, None)
+    results = remover.remove([top, Unlinked(there / "t/link", Kind.SYMLINK, None, link="x")])
+    assert codes(results, there) == {}
+    assert there.names() == []

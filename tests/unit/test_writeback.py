@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from firecrestfs.errors import NotYetError
 from firecrestfs.transfer.writeback import Outcome, WriteBack
 
 from .bench import PERMANENT, TRANSIENT, Bench, Cluster, brief_wait
@@ -465,3 +466,54 @@ def test_who_asks_while_a_worker_chooses_is_heard(bench: Bench) -> None:
     finally:
         go_on.set()
         queue.stop()
+
+
+# -- changed while in flight -----------------------------------------------------------------------
+
+
+def test_what_is_cancelled_in_flight_is_not_tried_again(bench: Bench) -> None:
+    """It was opened for writing: half of what will be written must not be stored."""
+    bench.cluster.hold.clear()
+    bench.cluster.answers["a1"] = TRANSIENT
+    bench.queue.add("a1")
+    bench.advance(1.1)
+    bench.stored(1)
+    assert not bench.queue.cancel("a1")
+    bench.cluster.hold.set()
+    wait_until(lambda: bench.keys() == [])
+    bench.advance(100)
+    brief_wait()
+    assert bench.cluster.times == 1
+
+
+def test_what_is_added_after_that_goes(bench: Bench) -> None:
+    bench.cluster.hold.clear()
+    bench.cluster.answers["a1"] = TRANSIENT
+    bench.queue.add("a1")
+    bench.advance(1.1)
+    bench.stored(1)
+    bench.queue.cancel("a1")
+    bench.queue.add("a1")
+    bench.cluster.hold.set()
+    bench.settled()
+    bench.cluster.answers.clear()
+    bench.advance(1.1)
+    wait_until(lambda: bench.keys() == [])
+    assert bench.cluster.times == 2
+
+
+def test_what_the_cluster_is_still_at_has_not_failed(bench: Bench) -> None:
+    bench.cluster.answers["a1"] = NotYetError("a1", 5.0)
+    bench.queue.add("a1")
+    bench.advance(1.1)
+    bench.stored(1)
+    bench.settled()
+    (row,) = bench.queue.pending()
+    assert (row.error, row.tries, row.parked) == (None, 0, False)
+    bench.advance(4)
+    brief_wait()
+    assert bench.cluster.times == 1
+    bench.cluster.answers.clear()
+    bench.advance(2)
+    wait_until(lambda: bench.keys() == [])
+    assert bench.cluster.times == 2
