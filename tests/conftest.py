@@ -35,11 +35,19 @@ _PASSED = pytest.StashKey[bool]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Let fixtures know whether the test has passed."""
+    """Let fixtures know whether the test has passed; let the report pass between processes."""
     report = yield
     if report.when == "call":
         item.stash[_PASSED] = report.passed
+    # A worker can't send a name that is no UTF-8, which logs and failures may tell.
+    report.sections = [(name, _plain(text)) for name, text in report.sections]
+    if report.failed:
+        report.longrepr = _plain(str(report.longrepr))
     return report
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -36,14 +36,12 @@ from . import direct
 from .bundle import OUR_PREFIX, Bundler
 from .carrying import Carrier, is_sendable
 from .large_stores import LargeStores
+from .modes import needs_chmod, with_inherited_mode
 from .packing import FILE_MODE, Packer, member_of
 from .remote_job import RemoteJobs
 
 log = logging.getLogger(__name__)
 
-#: Bits that every other umask takes from new files, and those it takes all of or none.
-_UMASK = 0o022
-_CLASSES = (0o070, 0o007)
 _SECOND = 1_000_000_000
 
 
@@ -172,7 +170,7 @@ class TransferEngine:
             # Uploads follow links: what was renamed over the link must not go into its target.
             self.files.remove(item.path, Kind.SYMLINK)
             item, now = replace(item, base=None), None
-        item = _with_inherited_mode(item, now)
+        item = with_inherited_mode(item, now)
         standing = self._standing(item, now)
         if standing is _Standing.CHANGED and self._conflict != "ours":
             raise self._conflicting(item)
@@ -191,7 +189,7 @@ class TransferEngine:
             return attr
         attr = self.files.stat(item.path)
         wanted = None if item.mode is None else item.mode & 0o777
-        if wanted is not None and _mode_to_set(replace(item, mode=wanted), attr.mode & 0o777):
+        if wanted is not None and needs_chmod(replace(item, mode=wanted), attr.mode & 0o777):
             # Set-id bits that the directory inherited stay.
             return self.chmod(item.path, attr.mode & 0o7000 | wanted)
         return attr
@@ -232,7 +230,7 @@ class TransferEngine:
         else:
             self.files.upload(item.path, item.data)
         mode = FILE_MODE if now is None else now.mode
-        if item.mode is not None and _mode_to_set(item, mode):
+        if item.mode is not None and needs_chmod(item, mode):
             self.files.chmod(item.path, item.mode)
 
     def _replace(self, item: StoreItem, now: Attr) -> None:
@@ -265,7 +263,7 @@ class TransferEngine:
     def _with_mode(self, item: StoreItem, attr: Attr) -> Attr:
         """Give the landed file the mode it shall have where the way there didn't."""
         linked = item.kind is Kind.SYMLINK
-        if linked or item.mode is None or not _mode_to_set(item, attr.mode):
+        if linked or item.mode is None or not needs_chmod(item, attr.mode):
             return attr
         self.files.chmod(item.path, item.mode)
         if attr.source is Source.LS:
@@ -374,24 +372,6 @@ def _is_link_to_replace(item: StoreItem, now: Attr) -> bool:
     """Tell whether *item* was put over the symlink that is at its path."""
     known = item.base is not None and item.base.kind is Kind.SYMLINK
     return known and now.kind is Kind.SYMLINK
-
-
-def _with_inherited_mode(item: StoreItem, now: Attr | None) -> StoreItem:
-    """Return *item* with the mode of the file it goes over, where nobody asked for another."""
-    known = now or item.base
-    if item.mode is not None or known is None:
-        return item
-    return replace(item, mode=known.mode, exact_mode=True)
-
-
-def _mode_to_set(item: StoreItem, mode: int) -> bool:
-    """Tell whether a file with *mode* needs a chmod to be as *item* wants it."""
-    wanted = item.mode if item.mode is not None else mode
-    if item.exact_mode:
-        return wanted != mode
-    # What a umask takes from new files is the cluster's to decide.
-    taken = _UMASK | sum(each for each in _CLASSES if not mode & each)
-    return bool(mode & ~wanted or wanted & ~mode & ~taken)
 
 
 def digest_of(data: bytes) -> str:

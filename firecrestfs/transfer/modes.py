@@ -1,0 +1,29 @@
+"""Modes: which a stored file gets, and when it takes a chmod to get it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from firecrestfs.model import Attr, StoreItem
+
+#: Bits that every other umask takes from new files, and those it takes all of or none.
+_UMASK = 0o022
+_CLASSES = (0o070, 0o007)
+
+
+def with_inherited_mode(item: StoreItem, now: Attr | None) -> StoreItem:
+    """Return *item* with the mode of the file it goes over, where nobody asked for another."""
+    known = now or item.base
+    if item.mode is not None or known is None:
+        return item
+    return replace(item, mode=known.mode, exact_mode=True)
+
+
+def needs_chmod(item: StoreItem, mode: int) -> bool:
+    """Tell whether a file with *mode* needs a chmod to be as *item* wants it."""
+    wanted = item.mode if item.mode is not None else mode
+    if item.exact_mode:
+        return wanted != mode
+    # What a umask takes from new files is the cluster's to decide.
+    taken = _UMASK | sum(each for each in _CLASSES if not mode & each)
+    return bool(mode & ~wanted or wanted & ~mode & ~taken)
