@@ -63,6 +63,7 @@ class Entry:
     made_text: str = ""  # links: the text that was given here, shown as it was
     closed: bool = True  # files: what was written is whole, somebody closed it
     busy: bool = False  # the cluster is being told of it right now
+    heading: str = ""  # where it will be then
     held: bool = False  # unlinked while open: to be removed once it is closed
     replacing: Entry | None = None  # an unlinked file that this one was renamed over
     replaced_by: Entry | None = None  # the other way round

@@ -97,6 +97,8 @@ class Landing:
                 target = entry.where if first is Change.REMOVE else self._overlay.planned(entry)
                 if target is not None:
                     entry.busy = True
+                    if first is not Change.REMOVE:
+                        self._overlay.head(entry, target)
                     begun.append(Begun(entry, first, target))
         return begun
 

@@ -50,6 +50,8 @@ class Overlay(Places):
         """Put *entry* at its path and origin; what was shown there must have been taken away."""
         with self.lock:
             self._idents[entry.ident] = entry
+            if entry.moving is not None:
+                self.head(entry, entry.moving.target)
             if entry.path:
                 self._show_locked(entry, entry.path)
                 if entry.link_of is not None:
@@ -215,7 +217,8 @@ class Overlay(Places):
         directory, name = split(path)
         with self.lock:
             above = self._locate_locked(directory)
-            return None if above is None else self._unlinked_locked(join(above, name))
+            target = None if above is None else join(above, name)
+            return self._heading_locked(target) or self._unlinked_locked(target)
 
     def replace(self, entry: Entry, there: Entry) -> None:
         """Let the move of *entry* take the place of the unlinked *there*, where it can.
@@ -321,6 +324,9 @@ class Overlay(Places):
                 if each is not entry and each.busy and self._touches(each, entry):
                     yield each
         target = self._target_locked(entry)
+        heading = self._heading_locked(target)
+        if heading is not None and heading is not entry:
+            yield heading
         there = self._unlinked_locked(target)
         if there is None or there is entry or there is entry.replacing:
             return

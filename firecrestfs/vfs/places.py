@@ -30,6 +30,7 @@ class Places:
         self._origin_names: defaultdict[str, set[str]] = defaultdict(set)  # the same of _origins
         # Where stores of what was unlinked may have landed.
         self._attempts: defaultdict[str, list[Entry]] = defaultdict(list)
+        self._heading: dict[str, Entry] = {}  # where the cluster is putting entries right now
         self._orphans: dict[str, Entry] = {}  # hidden path → entry that was unlinked while open
         self._odd: set[str] = set()  # idents of what can make a path differ from its origin
 
@@ -101,6 +102,24 @@ class Places:
         """Return where the cluster shall have *entry*: None while its directory isn't there."""
         with self.lock:
             return self._target_locked(entry)
+
+    def head(self, entry: Entry, target: str) -> None:
+        """Note that *entry* is about to be at *target* on the cluster, or may be there already."""
+        with self.lock:
+            entry.heading = target
+            self._heading[target] = entry
+
+    def _heading_locked(self, target: str | None) -> Entry | None:
+        """Return what is about to be at *target*, wherever it is shown by now."""
+        entry = self._heading.get(target or "")
+        if entry is None:
+            return None
+        moving = entry.moving is not None and entry.moving.target == target
+        under_way = moving or (entry.busy and entry.heading == target)
+        if under_way and self._idents.get(entry.ident) is entry:
+            return entry
+        self._heading.pop(target or "")
+        return None
 
     def _ancestors_locked(self, path: str) -> Iterator[Entry]:
         """Yield the known directories above *path*, nearest first."""

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
@@ -257,6 +258,8 @@ class RemoteView:
         except FileNotFoundError:
             if self._is_landing(entry, origin):
                 return entry.attr
+            if entry.moving is not None and self._is_found(entry):
+                return self.getattr(path)
             if not self._overlay.is_needed(entry):
                 self._stores.give_up(entry)
             raise
@@ -286,6 +289,12 @@ class RemoteView:
         # writes it shall find out when it is stored, with both versions kept.
         self._stores.give_up(entry)
         return attr
+
+    def _is_found(self, entry: Entry) -> bool:
+        """Find out where *entry* is: a mount that died was renaming it on the cluster."""
+        with suppress(OSError):
+            self._stores.store_now(entry)
+        return entry.moving is None
 
     @staticmethod
     def _is_landing(entry: Entry, origin: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,8 @@ class Site:
         self.home = home
         self.there = local_home(nursery.server) / name
         self.path = home / "mnt"
+        # A test that is run once more begins anew.
+        shutil.rmtree(self.there, ignore_errors=True)
         for path in (self.path, self.there):
             path.mkdir(parents=True)
         system = nursery.server.info["systems"][0]

@@ -43,6 +43,10 @@ class Writer:
             below = "" if below == "." else below
             self.files += sorted(os.path.join(below, name) for name in files)
             self.dirs += sorted(os.path.join(below, name) for name in dirs)
+        # Two names of one file, where `linksave` was cut: a save by one is a save by both.
+        self.twins = {each for each in self.files if each.endswith(".tmp")}
+        self.twins |= {each.removesuffix(".tmp") for each in self.twins}
+        self.files = [each for each in self.files if each not in self.twins]
 
     def note(self, **line: object) -> None:
         """Append a line; it is there whatever happens to this process or the mount."""
@@ -131,7 +135,7 @@ class Writer:
         """Remove a directory with all files in it, or leave one that has directories."""
         path = self.chance.choice(self.dirs)
         inside = [each for each in self.files if os.path.dirname(each) == path]
-        if not path or any(each.startswith(path + "/") for each in self.dirs):
+        if not path or any(each.startswith(path + "/") for each in {*self.dirs, *self.twins}):
             return
         for each in inside:
             self.begin("unlink", {each: None})

@@ -111,6 +111,7 @@ NOT_ON_V1 = {
         "test_a_file_removed_during_its_store_leaves_its_name_free "
         "test_a_save_during_the_store_of_what_it_replaces "
         "test_what_changes_while_a_file_is_renamed_over_another "
+        "test_what_comes_to_a_name_that_a_file_is_being_renamed_to "
         "test_making_names_on_a_full_disk test_a_command_that_takes_too_long "
         "test_a_removal_that_fails_is_made_good test_a_store_whose_answer_got_lost_is_no_conflict"
     ),

@@ -398,3 +398,31 @@ def test_what_changes_while_a_file_is_renamed_over_another(
     assert {name: (there / name).read_bytes() for name in os.listdir(there)} == expected
     assert {name: fs.read_file(name) for name in fs.listdir()} == expected
     assert fs.errors() == []
+
+
+@pytest.mark.parametrize("step", ["ops/stat", "ops/upload", "ops/extract", "ops/rm"])
+@pytest.mark.parametrize("then", ["another over it", "renamed away", "removed"])
+def test_what_comes_to_a_name_that_a_file_is_being_renamed_to(
+    fs: Driver, there: Path, server: Server, step: str, then: str
+) -> None:
+    """Nothing has the name on the cluster yet, but something is about to."""
+    for name in ("a", "b"):
+        (there / name).write_bytes(name.encode() * 10)
+    fs.listdir()
+    after = int(step == "ops/stat")
+    server.faults([{"kind": "stall", "match": step, "after": after, "seconds": 0.5}])
+    fs.rename("a", "c")
+    thread = threading.Thread(target=fs.sync)
+    thread.start()
+    assert wait_for(lambda: any(row["state"] == "storing" for row in fs.status()["pending"]))
+    if then == "renamed away":
+        fs.rename("c", "d")
+    elif then == "removed":
+        fs.unlink("c")
+    fs.rename("b", "c")
+    fs.land()
+    thread.join()
+    expected = {"c": b"b" * 10} | ({"d": b"a" * 10} if then == "renamed away" else {})
+    assert {name: (there / name).read_bytes() for name in os.listdir(there)} == expected
+    assert {name: fs.read_file(name) for name in fs.listdir()} == expected
+    assert fs.errors() == []
