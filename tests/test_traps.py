@@ -57,7 +57,7 @@ V1 = {
     ),
     "names with shell characters can't be addressed": (
         "api/v1::what_cannot_be_addressed_is_refused_before_any_request"
-        " fs/names::names_that_no_request_can_carry_are_refused"
+        " fs/names::what_not_even_a_tar_carries_is_refused"
     ),
     "listings escape names": (
         "api/typed::odd_names_are_listed_as_they_are"

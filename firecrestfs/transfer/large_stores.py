@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 
 from firecrestfs.api.tickets import Standing, Ticket
@@ -73,6 +74,7 @@ class LargeStores:
 
         After a passing failure the next try goes on where this one ended. A `ConflictError` tells
         that the target was changed by somebody else meanwhile, and under which name ours is.
+        Once all is written down, call `noted`.
         """
         local = item.local
         assert local is not None
@@ -88,8 +90,15 @@ class LargeStores:
             landing = Sending(self, item, local, row, in_place).run()
             if landing.temporary != item.path:
                 self._placing.place(item, now, landing)
-        self.transfers.end(local.ident)
         self.tidy(landing)
+
+    def noted(self, idents: Iterable[str]) -> None:
+        """Forget the transfers of the copies *idents*: that they have landed is written down.
+
+        Until then a process that dies has to know its own file again: see `has_landed`.
+        """
+        for ident in set(self.unfinished()).intersection(idents):
+            self.transfers.end(ident)
 
     def refuse(self, path: str, size: int) -> None:
         """Raise where a file of *size* bytes can't be stored at all."""
