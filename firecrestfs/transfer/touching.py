@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import NotYetError, is_transient, os_error
-from firecrestfs.model import Attr
+from firecrestfs.model import Attr, Source
 
 from .carrying import is_sendable
 from .packing import is_time
@@ -32,13 +32,16 @@ _MOST = 500
 _LIST_FROM = 3
 #: Paths of which is kept in mind what times jobs of ours may give them.
 _REMEMBERED = 10_000
-#: `give SIZE SECONDS… TIME PATH`: where PATH is as it was known, with one of the times, give TIME.
+#: `give SIZE 'SECONDS…' LISTED TIME PATH`: where PATH is as it was known, with one of the times or
+#: with that which a listing told as LISTED (`?`: none did), give it TIME.
 _GIVE = """set +e
 bad=0
 give() {
-  read -r size seconds < <(stat -c '%s %Y' -- "$4")
+  read -r size seconds day clock rest < <(stat -c '%s %Y %y' -- "$5")
   [ "$size" = "$1" ] || return
-  case " $2 " in *" $seconds "*) touch -c -h -m -d "@$3" -- "$4" || bad=1 ;; esac
+  case " $2 $3 " in *" $seconds "*|*" ${day}T${clock%%.*} "*)
+    touch -c -h -m -d "@$4" -- "$5" || bad=1 ;;
+  esac
 }
 """
 
@@ -197,8 +200,10 @@ def _script(wanted: Sequence[Touch], given: Mapping[str, Sequence[int]]) -> str:
     for each in wanted:
         known = (each.base.mtime_ns // _SECOND, *given.get(each.path, ()))
         times = " ".join(str(seconds) for seconds in known)
+        # Of the cluster's zone, which need not be known here by then.
+        listed = quoted(each.base.listed) if each.base.source is Source.LS else "?"
         lines.append(
-            f"give {each.base.size} '{times}' {_text(each.mtime_ns)} {quoted(each.path)}\n"
+            f"give {each.base.size} '{times}' {listed} {_text(each.mtime_ns)} {quoted(each.path)}\n"
         )
     return f"{_GIVE}{''.join(lines)}exit $bad"
 
