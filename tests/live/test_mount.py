@@ -212,7 +212,15 @@ def test_links_that_others_made(shell: Shell, place: Place) -> None:
 def test_hard_links(shell: Shell, place: Place) -> None:
     place.put("file", b"content")
     shell.run("ln file link")
+    shell.sync()
     assert place.stat("link").ino == place.stat("file").ino
+
+
+def test_a_time_for_a_file_that_is_stored(shell: Shell, place: Place) -> None:
+    place.put("file", b"content")
+    shell.run("touch -d '2020-02-02 02:02:02.123456789 UTC' file")
+    shell.sync()
+    assert place.stat("file").mtime_ns // 10**9 == 1_580_608_922
 
 
 def test_directories(shell: Shell, place: Place) -> None:
