@@ -47,17 +47,17 @@ class Binding:
     """A FUSE binding, and the libfuse that it shall load (empty: the one it picks itself)."""
 
     module: str
-    library: str = ""
+    libfuse: str = ""
 
     @property
     def title(self) -> str:
         """Name it in a table."""
-        return f"{self.module}, lib{self.library}" if self.library else self.module
+        return f"{self.module}, lib{self.libfuse}" if self.libfuse else self.module
 
     def environment(self) -> dict[str, str]:
         """Return the variables that select it."""
         chosen = {"FIRECRESTFS_FUSE": self.module}
-        return chosen | {"FUSE_LIBRARY_NAME": self.library} if self.library else chosen
+        return chosen | {"FUSE_LIBRARY_NAME": self.libfuse} if self.libfuse else chosen
 
 
 def available_bindings() -> list[Binding]:

@@ -17,6 +17,7 @@ import stat
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -77,7 +78,7 @@ class _Flight:
                 call.check()
 
 
-class CachedToken:
+class CachedToken(ABC):
     """A token that is kept for most of its life. Subclasses say where a new one comes from."""
 
     def __init__(self) -> None:
@@ -116,9 +117,9 @@ class CachedToken:
             self._token = ""
             self._rejected = None
 
+    @abstractmethod
     def _fetch(self) -> tuple[str, float | None]:
         """Return a new token and its life in seconds, None where unknown. No lock is held."""
-        raise NotImplementedError
 
     def _fly(self, flight: _Flight) -> str:
         try:

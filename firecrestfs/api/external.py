@@ -21,6 +21,7 @@ import logging
 import os
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
@@ -48,7 +49,7 @@ DAY = 86_400.0
 _OVER = frozenset({"302", "400"})
 
 
-class ExternalTransfer:
+class ExternalTransfer(ABC):
     """What both directions have in common. Raises `FirecrestException`; one thread at a time."""
 
     _final: frozenset[str] = frozenset()
@@ -142,8 +143,9 @@ class ExternalTransfer:
         if look.status in self._final | _OVER:
             raise self._failure(look)
 
+    @abstractmethod
     def _failure(self, look: Look) -> FirecrestException:
-        raise NotImplementedError
+        """Return what went wrong, as *look* tells."""
 
 
 class ExternalDownload(ExternalTransfer):

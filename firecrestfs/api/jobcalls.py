@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,12 +20,12 @@ from .v1_plain import paged
 from .v2 import ServerV2
 
 
-class JobCalls:
+class JobCalls(ABC):
     """The part of `Firecrest` that submits, watches and cancels jobs."""
 
+    @abstractmethod
     def server(self) -> ServerV1 | ServerV2:
         """Return the server's endpoints."""
-        raise NotImplementedError
 
     def submit(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,14 +18,14 @@ from .v1 import ServerV1
 from .v2 import ServerV2
 
 
-class StatusCalls:
+class StatusCalls(ABC):
     """The part of `Firecrest` that only looks."""
 
     session: ApiSession
 
+    @abstractmethod
     def server(self) -> ServerV1 | ServerV2:
         """Return the server's endpoints."""
-        raise NotImplementedError
 
     def all_services(self) -> list[dict[str, Any]]:
         """Return FirecREST's services: `service`, `status`, `description`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -23,15 +24,15 @@ _HOUR = 3600.0
 _DIRECTORY = 0o040000
 
 
-class StorageCalls:
+class StorageCalls(ABC):
     """The part of `Firecrest` that deals with whole files, of any size."""
 
     session: ApiSession
     objects: ObjectStore
 
+    @abstractmethod
     def server(self) -> ServerV1 | ServerV2:
         """Return the server's endpoints."""
-        raise NotImplementedError
 
     # -- moving and copying -------------------------------------------------------------------
 

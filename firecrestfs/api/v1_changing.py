@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import stat as modes
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -24,12 +25,12 @@ log = logging.getLogger("firecrestfs.api")
 ARCHIVES = {"none": ".tar", "gzip": ".tgz", "bzip2": ".bz2"}
 
 
-class ChangingV1(Sender):
+class ChangingV1(Sender, ABC):
     """Writes, makes, renames and removes."""
 
+    @abstractmethod
     def stat(self, system: str, path: str, *, dereference: bool = False) -> dict[str, Any]:
         """Return attributes; `ServerV1` can."""
-        raise NotImplementedError
 
     def upload(
         self,

@@ -13,6 +13,7 @@ import logging
 import re
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -48,7 +49,7 @@ _REMEMBERED = 1000
 _MEGABYTES = 5 * 1024 * 1024
 
 
-class JobsV1(Tasks):
+class JobsV1(Tasks, ABC):
     """The compute endpoints, and transfers by jobs."""
 
     def __init__(self, *args: Any, **how: Any) -> None:
@@ -57,6 +58,7 @@ class JobsV1(Tasks):
         self._files: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
         self._new_jobs = NewJobs()
 
+    @abstractmethod
     def upload(
         self,
         system: str,
@@ -68,15 +70,14 @@ class JobsV1(Tasks):
         new: bool = False,
     ) -> None:
         """Write a file; `ServerV1` can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def download(self, system: str, path: str, *, limit: int = 1 << 30) -> bytes:
         """Read a file; `ServerV1` can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rm(self, system: str, path: str) -> None:
         """Remove a file; `ServerV1` can."""
-        raise NotImplementedError
 
     # -- submitting ---------------------------------------------------------------------------
 

@@ -372,6 +372,7 @@ class Stores:
         settled = [each for each, exc in failures if exc is None or not is_transient(exc)]
         for some in portions(settled):
             self.note(*some)
+        self._engine.large.noted(each.ident for each in settled if outcome[each.ident] is None)
         reach("store.forgotten")
         # What changed meanwhile goes next.
         self.changed(*(each for each in settled if outcome[each.ident] is None))

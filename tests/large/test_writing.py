@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -41,6 +44,15 @@ def test_a_new_large_file(fs: Driver, there: Path, server: Server, size: int) ->
     server.requests(reset=True)
     assert fs.read_file("f") == data
     assert server.requests() == []
+    assert transfers_of(fs) == []
+
+
+def transfers_of(fs: Driver) -> list[str]:
+    """Return the files here of which the journal holds a transfer still."""
+    database = Path(fs.status()["state_dir"]) / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        paths = [json.loads(path) for (path,) in connection.execute("SELECT path FROM uploads")]
+    return [path for path in paths if fs.base.endswith(os.path.dirname(path))]
 
 
 def test_at_the_limit_one_request_does(fs: Driver, there: Path, server: Server) -> None:
