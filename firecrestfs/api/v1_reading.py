@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 import stat
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ..errors import FirecrestException
@@ -20,16 +21,16 @@ from .v1_http import SLOWEST, Sender, fit_path, text_of
 _CUT = 3
 
 
-class ReadingV1(Sender):
+class ReadingV1(Sender, ABC):
     """Reads files."""
 
+    @abstractmethod
     def stat(self, system: str, path: str, *, dereference: bool = False) -> dict[str, Any]:
         """Return attributes; `ServerV1` can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _most_output(self) -> int:
         """Return the bytes that one answer may hold; `ServerV1` knows."""
-        raise NotImplementedError
 
     def download(self, system: str, path: str, *, limit: int = 1 << 30) -> bytes:
         """Return the whole file. Raises EFBIG above *limit* bytes, EINVAL for what is no file."""
