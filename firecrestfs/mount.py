@@ -47,6 +47,7 @@ from .vfs.notes import Notes
 from .vfs.onsite import OnSite
 from .vfs.overlay import Overlay
 from .vfs.remote import RemoteFilesystem
+from .vfs.steady import Steady
 from .vfs.stores import Stores
 from .vfs.tree import RemoteTree
 from .vfs.view import RemoteParts
@@ -225,7 +226,7 @@ class _Connector:
         mover = Mover(self.client, system.name, bundler, engine, features)
         notes = Notes(overlay, self.content, self._report_of(system))
         moves = Moves(tree, identity, overlay, mover, notes)
-        remover = Remover(self.client, system.name, engine)
+        remover = Remover(self.client, system.name, engine, bundler.is_leftover)
         hardlinks = HardLinks(tree, identity, overlay, bundler, notes)
         landing = Landing(
             tree, overlay, self.content, engine, remover, moves, hardlinks, notes, staged.toucher
@@ -244,6 +245,7 @@ class _Connector:
             write_through=self.config.write_through,
             remote_fsync=self.config.fsync == "remote",
         )
+        steady = Steady(overlay, stores)
         return RemoteParts(
             self.client,
             identity,
@@ -254,7 +256,8 @@ class _Connector:
             bundler,
             mover,
             stores,
-            staged.fetching(tree, overlay, self.content, engine, stores, self.flights),
+            steady,
+            staged.fetching(tree, overlay, self.content, engine, stores, steady, self.flights),
             staged.board,
             staged.leftovers,
             OnSite(self.client, tree, staged.jobs, stores.flush, interrupted),

@@ -25,6 +25,7 @@ from .transfer.touching import Toucher
 from .vfs.fetching import Fetching
 from .vfs.flights import Flights
 from .vfs.overlay import Overlay
+from .vfs.steady import Steady
 from .vfs.stores import Stores
 from .vfs.tree import RemoteTree
 
@@ -85,6 +86,7 @@ class StagedParts:
         content: ContentCache,
         engine: TransferEngine,
         stores: Stores,
+        steady: Steady,
         flights: Flights,
     ) -> Fetching:
         """Return what brings bytes of the system of *tree* here."""
@@ -108,6 +110,7 @@ class StagedParts:
             patience,
             stores.give_up,
             stores.give_modes,
+            steady,
             caller,
             self.hydrate,
         )

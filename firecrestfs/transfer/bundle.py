@@ -110,6 +110,11 @@ class Leftovers:
         with self._lock:
             return sorted(self._paths)
 
+    def holds(self, path: str) -> bool:
+        """Tell whether *path* is one of them, or in one."""
+        with self._lock:
+            return path in self._paths or path.rpartition("/")[0] in self._paths
+
 
 class Bundler:
     """Places archives' members on one system. Thread-safe."""
@@ -137,6 +142,10 @@ class Bundler:
             self._client.extract(self._system, path, into, compression="none")
         finally:
             self._remove(path)
+
+    def is_leftover(self, path: str) -> bool:
+        """Tell whether *path* is ours, and nothing that anybody would miss."""
+        return self._leftovers.holds(path)
 
     def sweep(self, *, links: bool = True) -> None:
         """Remove what could not be removed before. Raises the first failure.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
@@ -47,7 +47,15 @@ class Unlinked:
 class Remover:
     """Removes entries of one system. Thread-safe; waits for the network."""
 
-    def __init__(self, client: TypedClient, system: str, engine: TransferEngine) -> None:
+    def __init__(
+        self,
+        client: TypedClient,
+        system: str,
+        engine: TransferEngine,
+        is_leftover: Callable[[str], bool],
+    ) -> None:
+        """*is_leftover* tells what, of all that was never shown, is ours and in nobody's use."""
+        self._is_leftover = is_leftover
         self._client = client
         self._system = system
         self._engine = engine
@@ -146,7 +154,11 @@ class Remover:
             log.info("%s can't be listed as a whole: %s", top.path, exc)
             return self._remove_by_steps(inside)
         listed = {f"{top.path}/{each.name}": each.attr for each in entries}
-        strange = [path for path, now in listed.items() if not self._was_seen(path, now, inside)]
+        strange = [
+            path
+            for path, now in listed.items()
+            if not (self._is_leftover(path) or self._was_seen(path, now, inside))
+        ]
         if not strange:
             self._rm(top.path)
             return dict.fromkeys(inside)

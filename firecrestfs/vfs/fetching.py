@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from firecrestfs.cache.cached_file import CachedFile, State
 from firecrestfs.cache.content import ContentCache
@@ -24,7 +25,10 @@ from .entry import Entry
 from .flights import Flights
 from .habits import Habit, habit_of
 from .overlay import Overlay
+from .steady import Steady
 from .tree import RemoteTree
+
+T = TypeVar("T")
 
 #: Calls that may wait for large files, of some 600 threads: a reader has several, ahead of it.
 _BLOCKED = 512
@@ -47,6 +51,7 @@ class Fetching:
         patience: Callable[[], Callable[[], None]],
         give_up: Callable[[Entry], None],
         give_modes: Callable[[str], None],
+        steady: Steady,
         caller: Callable[[], int] = lambda: 0,
         hydrate: str = "auto",
     ) -> None:
@@ -68,6 +73,7 @@ class Fetching:
         self._patience = patience
         self._give_up = give_up
         self._give_modes = give_modes
+        self._steady = steady
         self.copy_at: Callable[[str], CachedFile] | None = None  # the copy at a path; set later
         self._caller = caller
         self._hydrate = hydrate
@@ -134,10 +140,7 @@ class Fetching:
     def _wait(self, file: CachedFile, start: int, end: int) -> None:
         with self._turn(file):
             try:
-                if self._came_as_text(file, start, end):
-                    return
-                self._ahead.reads(self._origin_of(file), self._caller())
-                self._large.want(file, start, end, self._patience())
+                self._at_origin(file, lambda path: self._come(file, path, start, end))
             except OSError as exc:
                 entry = self._overlay.of_file(file)
                 if exc.errno == errno.ESTALE and entry is not None and entry.origin:
@@ -145,6 +148,11 @@ class Fetching:
                     if not self._overlay.differs(entry):
                         self._give_up(entry)
                 raise
+
+    def _come(self, file: CachedFile, path: str, start: int, end: int) -> None:
+        if not self._came_as_text(file, start, end):
+            self._ahead.reads(path, self._caller())
+            self._large.want(file, start, end, self._patience())
 
     def _came_as_text(self, file: CachedFile, start: int, end: int) -> bool:
         """Bring a piece of a text file here without staging it; return whether that was done."""
@@ -169,20 +177,21 @@ class Fetching:
             self._waiting.release()
 
     def _fetch(self, file: CachedFile) -> None:
-        path = self._origin_of(file)
-        attr = file.base
-        if file.complete or attr is None:
+        base = file.base
+        if file.complete or base is None:
             return
+        self._content.make_room(base.size)
+        file.fill(*self._at_origin(file, lambda path: self._whole(path, base)))
+        self._content.used(file)
+
+    def _whole(self, path: str, attr: Attr) -> tuple[bytes, Attr]:
+        """Return the content of *path*, and its version: *attr* where that still holds."""
         if not path:
             raise os_error(
                 errno.ESTALE, None, "it changed or was removed on the cluster: open it again"
             )
-        self._content.make_room(attr.size)
         data = self._engine.fetch(path, attr)
-        if len(data) != attr.size:
-            attr = self._version_of(path, data)
-        file.fill(data, attr)
-        self._content.used(file)
+        return data, attr if len(data) == attr.size else self._version_of(path, data)
 
     def fetch_growth(self, file: CachedFile, attr: Attr) -> bool:
         """Take what was appended to *file* on the cluster; return whether that is all that changed.
@@ -197,10 +206,7 @@ class Fetching:
             return False
 
         def fetch() -> bool:
-            path = self._origin_of(file)
-            data = self._engine.fetch(path, attr)
-            version = attr if len(data) == attr.size else self._version_of(path, data)
-            return file.grow(data, version)
+            return file.grow(*self._at_origin(file, lambda path: self._whole(path, attr)))
 
         return self._flights.run(fetch, ("grow", file.ident), carries=True)
 
@@ -218,6 +224,10 @@ class Fetching:
         """Return where the cluster has *file*; empty where nowhere any more."""
         entry = self._overlay.of_file(file)
         return "" if entry is None else entry.origin
+
+    def _at_origin(self, file: CachedFile, ask: Callable[[str], T]) -> T:
+        """Return what *ask* brings from where the cluster has *file*, also while it is renamed."""
+        return self._steady.ask(lambda: self._origin_of(file), ask)
 
     def _version_of(self, path: str, data: bytes) -> Attr:
         """Return the attributes of the version that *data* is: the known ones were outdated."""

@@ -59,16 +59,17 @@ class HardLinks:
             self._notes.write_down(entry)
 
         after = self._bundler.link(origin, target, begin)
-        with self._overlay.lock:
-            entry.remote = after
-            if entry.path:
-                self._overlay.forget(entry)
         self._identity.share_inode(origin, target)
         file = source.file
         if file is not None and file.base is not None and _is_one(file.base, after):
             file.adopt(self._tree.localised(origin, after))
         for path in (origin, target):
             self._tree.changed(path, after)
+        with self._overlay.lock:
+            # Last: what is known no more is looked for in the tree.
+            entry.remote = after
+            if entry.path:
+                self._overlay.forget(entry)
         self._notes.write_down(entry, source)
 
     def _not_made(self, entry: Entry, exc: OSError) -> OSError | None:

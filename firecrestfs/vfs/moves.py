@@ -90,16 +90,17 @@ class Moves:
         entry.moving = None
         self._overlay.release(entry)
         self._take_target(entry, target)
-        with self._overlay.lock:
-            # In one step: nobody shall find it under its old name in between.
-            moved = self._overlay.settle(entry, target)
-            self._tree.changed(old, None)
+        # First this: from the next step on it is looked for under its new name.
         if entry.kind is Kind.DIRECTORY:
             self._tree.refresh(target)
         if entry.kind is Kind.SYMLINK:
             self._tree.forget(target)
         else:
             self._tree.changed(target, after)
+        with self._overlay.lock:
+            # In one step: nobody shall find it under its old name in between.
+            moved = self._overlay.settle(entry, target)
+            self._tree.changed(old, None)
         if entry.file is not None:
             entry.file.adopt(self._tree.localised(target, after))
         else:

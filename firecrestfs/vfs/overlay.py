@@ -267,14 +267,8 @@ class Overlay(Places):
     def topmost_removed(self, entry: Entry) -> Entry:
         """Return the uppermost of the unlinked *entry* and the unlinked directories above it."""
         with self.lock:
-            top = entry
-            directory = split(entry.origin)[0]
-            while directory != "/":
-                above = self._origins.get(directory)
-                if above is not None and not above.path:
-                    top = above
-                directory = split(directory)[0]
-            return top
+            unlinked = (each for each in self._origins_above_locked(entry.origin) if not each.path)
+            return [entry, *unlinked][-1]
 
     def blocker(self, entry: Entry) -> Entry | None:
         """Return an entry of which the cluster must be told before it is told of *entry*."""
@@ -308,7 +302,9 @@ class Overlay(Places):
         return found
 
     def _blockers_locked(self, entry: Entry) -> Iterator[Entry]:
-        yield from self._moving_above_locked(entry)
+        # Directories that are being renamed, and in which the cluster has it.
+        above_it = self._origins_above_locked(entry.origin or entry.attempted or "/")
+        yield from (each for each in above_it if each.busy)
         if not entry.path:
             yield from self._removal_blockers_locked(entry)
             return
@@ -333,15 +329,6 @@ class Overlay(Places):
         if not self._is_cycle_locked(entry, there):
             yield there
 
-    def _moving_above_locked(self, entry: Entry) -> Iterator[Entry]:
-        """Yield the directories that are being renamed and in which the cluster has *entry*."""
-        directory = split(entry.origin or entry.attempted or "/")[0]
-        while directory != "/":
-            above = self._origins.get(directory)
-            if above is not None and above.busy:
-                yield above
-            directory = split(directory)[0]
-
     def _removal_blockers_locked(self, entry: Entry) -> Iterator[Entry]:
         """A directory goes after what was renamed out of it, and after stores into it."""
         if entry.replaced_by is not None:
@@ -349,8 +336,10 @@ class Overlay(Places):
         if entry.kind is not Kind.DIRECTORY or not entry.origin:
             return
         for each in self._idents.values():
-            inside = each.origin and each is not entry and is_below(each.origin, entry.origin)
-            if inside and (each.path or each.busy or each.held):
+            going = each.heading if each.busy else ""
+            at = [where for where in (each.origin, each.attempted, going) if where]
+            inside = each is not entry and any(is_below(where, entry.origin) for where in at)
+            if inside and (each.busy or each.held or (each.path and each.origin)):
                 yield each
 
     def _is_cycle_locked(self, entry: Entry, there: Entry) -> bool:

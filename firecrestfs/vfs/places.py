@@ -121,6 +121,29 @@ class Places:
         self._heading.pop(target or "")
         return None
 
+    def moving_at(self, origin: str) -> list[Entry]:
+        """Return what the cluster has at *origin* and above, and is renaming right now.
+
+        A rename that an earlier process began, and whose end isn't known, counts as well.
+        """
+        with self.lock:
+            found = (self._origins.get(origin), *self._origins_above_locked(origin))
+            known = [each for each in found if each is not None]
+            return [
+                each
+                for each in known
+                if each.moving or (each.busy and not self._is_home_locked(each))
+            ]
+
+    def _origins_above_locked(self, origin: str) -> Iterator[Entry]:
+        """Yield the known directories that the cluster has above *origin*, nearest first."""
+        directory = split(origin)[0]
+        while directory not in ("", "/"):
+            above = self._origins.get(directory)
+            if above is not None:
+                yield above
+            directory = split(directory)[0]
+
     def _ancestors_locked(self, path: str) -> Iterator[Entry]:
         """Yield the known directories above *path*, nearest first."""
         directory = split(path)[0]

@@ -232,11 +232,12 @@ class RemoteFilesystem(Facts):
         entry = self._overlay.entry(path)
         file = entry.file if entry is not None else None
         if entry is None or file is None or not (entry.content_differs or file.writers):
-            attr = self._view.remote_attr(path)
-            if entry is not None and file is not None and not file.describes(attr):
-                self._update(entry, file, attr)
-            entry = self._names.entry_at(path, attr)
-        if entry.file is None:
+            attr = self._view.remote_attr(path, entry)
+            if attr is not None:
+                if entry is not None and file is not None and not file.describes(attr):
+                    self._update(entry, file, attr)
+                entry = self._names.entry_at(path, attr)
+        if entry is None or entry.file is None:
             raise os_error(errno.EPERM, path)
         return entry.file
 

@@ -6,7 +6,6 @@ import errno
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
@@ -32,6 +31,7 @@ from .moments import Moments
 from .namespace import JOBS_NAME
 from .onsite import OnSite
 from .overlay import Overlay
+from .steady import Steady
 from .stores import Stores
 from .tree import RemoteTree
 
@@ -54,6 +54,7 @@ class RemoteParts:
     bundler: Bundler
     mover: Mover
     stores: Stores
+    steady: Steady
     fetching: Fetching
     board: Board
     leftovers: Leftovers
@@ -71,6 +72,7 @@ class RemoteView:
         self._tree = parts.tree
         self._overlay = parts.overlay
         self._stores = parts.stores
+        self._steady = parts.steady
         self.home_links = dict(home_links)
         self._home_paths = frozenset(f"/{name}" for name in home_links)
         self.litter = Litter()
@@ -92,13 +94,20 @@ class RemoteView:
             return self.litter.attr(path)
         if path in self._home_paths:
             return self._home_link_attr(path)
-        return self._tree.getattr(self._require_origin(path))
+        return self._steady.ask(lambda: self._require_origin(path), self._tree.getattr)
 
-    def remote_attr(self, path: str) -> Attr:
-        """Return what the cluster has of what is shown at *path*. Raises ENOENT."""
-        entry = self._overlay.entry(path)
-        known = entry is not None and entry.origin
-        return self._tree.getattr(entry.origin if entry and known else self._require_origin(path))
+    def remote_attr(self, path: str, entry: Entry | None) -> Attr | None:
+        """Return what the cluster has of *entry*, shown at *path*; None while we change it there.
+
+        Raises ENOENT.
+        """
+        if entry is None:
+            return self._steady.ask(lambda: self._require_origin(path), self._tree.getattr)
+        origin, base = entry.origin, entry.base
+        attr = self._steady.ask(
+            lambda: entry.origin or self._require_origin(path), self._tree.getattr
+        )
+        return None if self._is_landing(entry, origin, base) else attr
 
     def readdir(self, path: str) -> Sequence[DirEntry]:
         """Return the entries of *path* by at most one request."""
@@ -118,12 +127,14 @@ class RemoteView:
 
     def _remote_entries(self, path: str) -> dict[str, Attr]:
         """Return what the cluster has of the directory *path*, less what was taken away here."""
-        origin = self._overlay.locate(path)
         self._stores.give_modes(path)
-        if origin is None:
+        if self._overlay.locate(path) is None:
             if self.getattr(path).kind is not Kind.DIRECTORY:
                 raise os_error(errno.ENOTDIR, path)
             return {}
+        return self._steady.ask(lambda: self._require_origin(path), self._listed)
+
+    def _listed(self, origin: str) -> dict[str, Attr]:
         hidden = self._overlay.hidden_names(origin)
         entries = dict(self._tree.listing(origin))
         for name in hidden | self._overlay.hidden_names(origin):
@@ -247,7 +258,7 @@ class RemoteView:
 
     def _of_one(self, path: str, entry: Entry) -> Attr:
         """Return the attributes of *entry*, whatever other names are still to be made for it."""
-        file, origin = entry.file, entry.origin
+        file, origin, base = entry.file, entry.origin, entry.base
         if self._overlay.is_orphan(path) or not origin or entry.content_differs:
             return entry.attr
         try:
@@ -256,14 +267,14 @@ class RemoteView:
             else:
                 attr = self._tree.getattr(origin)
         except FileNotFoundError:
-            if self._is_landing(entry, origin):
+            if self._is_landing(entry, origin, base):
                 return entry.attr
-            if entry.moving is not None and self._is_found(entry):
+            if self._steady.has_moved(lambda: entry.origin, origin):
                 return self.getattr(path)
             if not self._overlay.is_needed(entry):
                 self._stores.give_up(entry)
             raise
-        if self._is_landing(entry, origin):
+        if self._is_landing(entry, origin, base):
             return entry.attr
         if file is not None:
             return self._known_file(entry, file, attr)
@@ -290,16 +301,15 @@ class RemoteView:
         self._stores.give_up(entry)
         return attr
 
-    def _is_found(self, entry: Entry) -> bool:
-        """Find out where *entry* is: a mount that died was renaming it on the cluster."""
-        with suppress(OSError):
-            self._stores.store_now(entry)
-        return entry.moving is None
-
     @staticmethod
-    def _is_landing(entry: Entry, origin: str) -> bool:
-        """Tell whether what was heard of *entry* at *origin* is changing by our own hand."""
-        return entry.busy or entry.origin != origin
+    def _is_landing(entry: Entry, origin: str, base: Attr | None) -> bool:
+        """Tell whether what was heard of *entry* is changing by our own hand, or has just done so.
+
+        *origin* and *base* are what was known before the cluster was asked.
+        """
+        if entry.busy or entry.origin != origin or entry.base is not base:
+            return True
+        return any(each.busy for each in entry.links)
 
     @staticmethod
     def _is_followed(file: CachedFile) -> bool:

@@ -6,6 +6,7 @@ carried out after the next mount, at every fault point, between any two requests
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections.abc import Callable
@@ -178,6 +179,25 @@ def test_between_any_two_requests(site: Site, action: Callable[[Site], None]) ->
             assert number > 2
             return
     pytest.fail("there was no end to the requests")
+
+
+def test_a_directory_goes_although_an_archive_of_ours_was_left_in_it(site: Site) -> None:
+    assert site.mount("change.answered:2")
+    os.mkdir(site.top / "d")
+    assert site.drain() == {}
+    # An empty file travels in an archive, which is all that has arrived.
+    (site.top / "d/f").touch()
+    with contextlib.suppress(OSError):
+        site.driver.sync()
+    assert not site.lives
+    assert [name for name in os.listdir(site.there / "d") if name.startswith(".fcfs-")]
+    site.kill()
+    site.mount()
+    os.unlink(site.top / "d/f")
+    os.rmdir(site.top / "d")
+    assert site.drain() == {}
+    assert site.on_cluster() == {}
+    assert site.errors() == []
 
 
 def test_sync_waits_for_recovery(nursery: Nursery, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ DIRECTORIES = ["t", "t/in", "t/in/deep", "t/none"]
 
 @pytest.fixture
 def remover(client: TypedClient, engine: TransferEngine) -> Remover:
-    return Remover(client, "cluster", engine)
+    return Remover(client, "cluster", engine, lambda path: path.endswith("/.fcfs-ours.tar"))
 
 
 @pytest.fixture
@@ -74,6 +74,24 @@ def test_a_tree_is_looked_at_and_removed_in_two_requests(
     assert results == dict.fromkeys(each.path for each in wanted)
     assert tree.names() == ["beside"]
     assert sum(counts(emulator).values()) == 2
+
+
+def test_what_is_left_of_ours_goes_with_its_directory(
+    remover: Remover, client: TypedClient, tree: Remote
+) -> None:
+    (tree.local / "t/in/.fcfs-ours.tar").write_text("an archive of this mount")
+    results = remover.remove(all_of(client, tree))
+    assert set(results.values()) == {None}
+    assert tree.names() == ["beside"]
+
+
+def test_what_another_mount_is_using_stays(
+    remover: Remover, client: TypedClient, tree: Remote
+) -> None:
+    (tree.local / "t/in/.fcfs-theirs.tar").write_text("an archive of another mount")
+    results = remover.remove(all_of(client, tree))
+    assert codes(results, tree) == {"t": errno.ENOTEMPTY, "t/in": errno.ENOTEMPTY}
+    assert os.listdir(tree.local / "t/in") == [".fcfs-theirs.tar"]
 
 
 @pytest.mark.parametrize("what", ["file", "directory", "link", "deep"])
