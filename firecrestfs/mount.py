@@ -33,6 +33,7 @@ from .transfer.bundle import Bundler, Leftovers
 from .transfer.engine import TransferEngine
 from .transfer.moving import Mover
 from .transfer.removing import Remover
+from .transfer.touching import Toucher
 from .vfs.base import Filesystem
 from .vfs.control import ControlFilesystem, ErrorLog
 from .vfs.flights import Flights
@@ -224,27 +225,7 @@ class _Connector:
             staged.jobs,
         )
         mover = Mover(self.client, system.name, bundler, engine, features)
-        notes = Notes(overlay, self.content, self._report_of(system))
-        moves = Moves(tree, identity, overlay, mover, notes)
-        remover = Remover(self.client, system.name, engine, bundler.is_leftover)
-        hardlinks = HardLinks(tree, identity, overlay, bundler, notes)
-        landing = Landing(
-            tree, overlay, self.content, engine, remover, moves, hardlinks, notes, staged.toucher
-        )
-        stores = Stores(
-            tree,
-            overlay,
-            self.content,
-            self.journal,
-            engine,
-            self.flights,
-            landing,
-            notes,
-            self.config.write_back,
-            self.sealer.seal,
-            write_through=self.config.write_through,
-            remote_fsync=self.config.fsync == "remote",
-        )
+        stores = self._stores(tree, identity, overlay, bundler, engine, mover, staged.toucher)
         steady = Steady(overlay, stores)
         return RemoteParts(
             self.client,
@@ -263,6 +244,39 @@ class _Connector:
             OnSite(self.client, tree, staged.jobs, stores.flush, interrupted),
             self.flights,
             self.journal,
+        )
+
+    def _stores(
+        self,
+        tree: RemoteTree,
+        identity: Identity,
+        overlay: Overlay,
+        bundler: Bundler,
+        engine: TransferEngine,
+        mover: Mover,
+        toucher: Toucher,
+    ) -> Stores:
+        """Return what tells the cluster of changes."""
+        notes = Notes(overlay, self.content, self._report_of(tree.system))
+        moves = Moves(tree, identity, overlay, mover, notes)
+        remover = Remover(self.client, tree.system.name, engine, bundler.is_leftover)
+        hardlinks = HardLinks(tree, identity, overlay, bundler, notes)
+        landing = Landing(
+            tree, overlay, self.content, engine, remover, moves, hardlinks, notes, toucher
+        )
+        return Stores(
+            tree,
+            overlay,
+            self.content,
+            self.journal,
+            engine,
+            self.flights,
+            landing,
+            notes,
+            self.config.write_back,
+            self.sealer.seal,
+            write_through=self.config.write_through,
+            remote_fsync=self.config.fsync == "remote",
         )
 
     def _identity(self, system: str, user: UserInfo) -> Identity:
