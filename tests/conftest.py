@@ -46,6 +46,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell why tests were run a second time: a rare failure is a failure."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"run again: {report.nodeid}", sep="_")
+        terminalreporter.line(str(report.longrepr)[-3000:])
+
+
 def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
