@@ -44,6 +44,8 @@ class Database:
             raise os_error(
                 errno.EPROTO, self._path, "written by a newer firecrestfs: use that, or update"
             )
+        # Each change writes whole pages, and most are of one record.
+        self._db.execute("PRAGMA page_size=2048")
         self._db.execute("PRAGMA journal_mode=WAL")
         # Once with a sync, which brings the name of SQLite's log to the disk too: see `seal`.
         self._db.execute("PRAGMA synchronous=FULL")

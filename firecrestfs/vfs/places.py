@@ -32,7 +32,8 @@ class Places:
         self._attempts: defaultdict[str, list[Entry]] = defaultdict(list)
         self._heading: dict[str, Entry] = {}  # where the cluster is putting entries right now
         self._orphans: dict[str, Entry] = {}  # hidden path → entry that was unlinked while open
-        self._odd: set[str] = set()  # idents of what can make a path differ from its origin
+        self._odd: set[str] = set()  # idents of what can make others' paths differ from origins
+        self.moves = 0  # counts what has got another origin
 
     def entry(self, path: str) -> Entry | None:
         """Return what is known of *path*, hidden names of unlinked open files included.
@@ -67,7 +68,8 @@ class Places:
     def locate(self, path: str) -> str | None:
         """Return where the cluster has what *path* shows; None where it can have nothing."""
         if not self._odd:
-            return path
+            entry = self._shown.get(path)
+            return path if entry is None or entry.origin else None
         with self.lock:
             return self._locate_locked(path)
 
@@ -126,14 +128,15 @@ class Places:
 
         A rename that an earlier process began, and whose end isn't known, counts as well.
         """
+        found = []
         with self.lock:
-            found = (self._origins.get(origin), *self._origins_above_locked(origin))
-            known = [each for each in found if each is not None]
-            return [
-                each
-                for each in known
-                if each.moving or (each.busy and not self._is_home_locked(each))
-            ]
+            at = origin
+            while at not in ("", "/"):
+                each = self._origins.get(at)
+                if each is not None and (each.moving or each.busy):
+                    found += [each] if each.moving or not self._is_home_locked(each) else []
+                at = at.rpartition("/")[0]
+        return found
 
     def _origins_above_locked(self, origin: str) -> Iterator[Entry]:
         """Yield the known directories that the cluster has above *origin*, nearest first."""
@@ -191,8 +194,10 @@ class Places:
         return bool(entry.path) and self._target_locked(entry) == entry.origin
 
     def _note_locked(self, entry: Entry) -> None:
+        # A new file makes no difference to any path but its own.
+        matters = entry.origin or entry.kind is Kind.DIRECTORY
         unlinked = not entry.path and entry.attempted
-        if entry.kind is Kind.DIRECTORY or entry.path != entry.origin or unlinked:
+        if (entry.path != entry.origin and matters) or unlinked:
             self._odd.add(entry.ident)
         else:
             self._odd.discard(entry.ident)
@@ -210,6 +215,7 @@ class Places:
             _drop_name(self._names, entry.path)
 
     def _settle_locked(self, entry: Entry, origin: str) -> None:
+        self.moves += entry.origin not in ("", origin)
         entry.origin = origin
         self._origins[origin] = entry
         directory, name = split(origin)

@@ -26,22 +26,20 @@ class Steady:
     def ask(self, locate: Callable[[], str], ask: Callable[[str], T]) -> T:
         """Return what *ask* finds at *locate()*, the place on the cluster. Raises what they do."""
         while True:
-            origin = locate()
+            moves, origin = self._overlay.moves, locate()
             try:
                 return ask(origin)
             except FileNotFoundError:
-                if not self.has_moved(locate, origin):
+                self.end_moves(origin)
+                # This is asked for most of what isn't there: it has to be quick.
+                if self._overlay.moves == moves or locate() == origin:
                     raise
 
-    def has_moved(self, locate: Callable[[], str], origin: str) -> bool:
-        """Tell whether what was at *origin* is elsewhere now by our own doing.
-
-        Waits for a rename that is under way there, one that an earlier process began included.
-        """
+    def end_moves(self, origin: str) -> None:
+        """Wait for a rename that is under way at *origin*, or that an earlier process began."""
         for entry in self._overlay.moving_at(origin):
             if entry.busy:
                 self._stores.settle(entry)
             else:
                 with suppress(OSError):
                     self._stores.store_now(entry)
-        return locate() != origin

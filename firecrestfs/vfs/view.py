@@ -269,7 +269,8 @@ class RemoteView:
         except FileNotFoundError:
             if self._is_landing(entry, origin, base):
                 return entry.attr
-            if self._steady.has_moved(lambda: entry.origin, origin):
+            self._steady.end_moves(origin)
+            if entry.origin != origin:
                 return self.getattr(path)
             if not self._overlay.is_needed(entry):
                 self._stores.give_up(entry)
