@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import threading
@@ -55,12 +56,14 @@ class ContentCache:
         self._dirty_dir = state_dir / "files"
         self._asides = Asides(state_dir)
         self._limit = limit_bytes
+        # Idents are never used again, by no process.
+        self._mark, self._numbers = uuid.uuid4().hex[:20], itertools.count()
         self._evicting = threading.Lock()  # one thread evicts, or each would count what others take
         self._lock = threading.Lock()  # guards all below
         # Never less than what all that is kept takes; counted anew when it nears the limit.
         self._used = self._asides.used_bytes()
         self._promised: dict[int, _Promise] = {}  # thread → what it asked room for
-        self._free: dict[Path, tuple[float, int]] = {}  # directory → until when, bytes of its disk
+        self._plenty = (0.0, 0)  # until when, and how many bytes, the disks are known to have free
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
         # What an earlier mount fetched can't be told from what has changed since: start anew.
         shutil.rmtree(self._clean_dir, ignore_errors=True)
@@ -70,7 +73,8 @@ class ContentCache:
 
     def new(self, attr: Attr, ident: str = "") -> CachedFile:
         """Return an empty local copy for the remote file *attr*, of a new or the given ident."""
-        file = CachedFile(self._clean_dir, self._dirty_dir, ident or uuid.uuid4().hex, attr)
+        ident = ident or f"{self._mark}{next(self._numbers):012x}"
+        file = CachedFile(self._clean_dir, self._dirty_dir, ident, attr)
         with self._lock:
             self._files[file.ident] = file
         return file
@@ -182,12 +186,15 @@ class ContentCache:
         The bound is on all that is kept on this machine: clean copies, changes that have not
         landed, and lost+found. Only clean copies are evicted.
         """
-        thread = threading.get_ident()
+        thread, now = threading.get_ident(), time.monotonic()
         with self._lock:
             before = self._promised.get(thread)
             self._promised[thread] = _Promise(size, file)
             self._used += size
             over = self._used > self._limit
+            until, free = self._plenty
+            plenty = now < until and free - size > _PLENTY_BYTES
+            self._plenty = (until, free - size)
         if over and self._evict() > self._limit and size > 0 and bounded:
             with self._lock:
                 self._used -= size
@@ -200,33 +207,27 @@ class ContentCache:
                 f"no room for {size} bytes more within the cache_size of {self._limit} bytes: wait "
                 "for what is to be stored, clear lost+found, or mount with a larger one",
             )
+        if not plenty:
+            self._require_disk(size, now)
+
+    def _require_disk(self, size: int, now: float) -> None:
+        """Raise ENOSPC where this machine's disks haven't *size* bytes to spare."""
+        least = 1 << 62
         for directory, option in (
             (self._dirty_dir, "--state-dir"),
             (self._clean_dir, "--cache-dir"),
         ):
-            if self._free_bytes(directory, size) < size + _KEEP_FREE_BYTES:
+            stat = os.statvfs(directory)
+            free = stat.f_bavail * stat.f_frsize
+            if free < size + _KEEP_FREE_BYTES:
                 raise os_error(
                     errno.ENOSPC,
                     str(directory),
                     f"this machine's disk is full: make room, or give another {option}",
                 )
-
-    def _free_bytes(self, directory: Path, size: int) -> int:
-        """Return what the disk of *directory* has free, of which *size* will be taken.
-
-        Where that is plenty it isn't asked at every call.
-        """
-        now = time.monotonic()
+            least = min(least, free)
         with self._lock:
-            until, free = self._free.get(directory, (0.0, 0))
-            if now < until and free - size > _PLENTY_BYTES:
-                self._free[directory] = (until, free - size)
-                return free
-        stat = os.statvfs(directory)
-        free = stat.f_bavail * stat.f_frsize
-        with self._lock:
-            self._free[directory] = (now + _LOOK_S, free - size)
-        return free
+            self._plenty = (now + _LOOK_S, least - size)
 
     def _evict(self) -> int:
         """Count anew, drop clean copies that no one has open until the bound holds; return used."""

@@ -130,7 +130,7 @@ class Journal:
             with self._database.transaction():
                 for step in steps:
                     self._database.execute(*step)
-        if steps:
+        if steps and not self.written.is_set():
             self.written.set()
 
     def records(self) -> list[Record]:

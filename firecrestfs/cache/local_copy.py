@@ -31,8 +31,7 @@ class LocalCopy:
 
     def __init__(self, clean_dir: Path, dirty_dir: Path, ident: str) -> None:
         self.ident = ident
-        self._clean_path = clean_dir / ident
-        self._dirty_path = dirty_dir / ident
+        self._clean_dir, self._dirty_dir = clean_dir, dirty_dir
         self.complete = False
         self.present = Ranges()  # what is here of a copy that isn't complete
         self.in_dirty_dir = False
@@ -41,17 +40,24 @@ class LocalCopy:
     @property
     def path(self) -> Path:
         """Where the bytes lie now."""
-        return self._dirty_path if self.in_dirty_dir else self._clean_path
+        return (self._dirty_dir if self.in_dirty_dir else self._clean_dir) / self.ident
 
     @property
     def dirty_path(self) -> Path:
         """Where the bytes lie, or would, once they are changed."""
-        return self._dirty_path
+        return self._dirty_dir / self.ident
+
+    @property
+    def clean_path(self) -> Path:
+        """Where the bytes lie, or would, while they are those of the cluster."""
+        return self._clean_dir / self.ident
 
     def open(self, extra: int = 0) -> int:
         """Return a descriptor for reading and writing; *extra*: more flags for open(2)."""
         if self._fd < 0:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | extra, 0o600)
+            # One is made for every new file: no Path for that.
+            directory = self._dirty_dir if self.in_dirty_dir else self._clean_dir
+            self._fd = os.open(f"{directory}/{self.ident}", os.O_RDWR | os.O_CLOEXEC | extra, 0o600)
         return self._fd
 
     def close(self) -> None:
@@ -70,9 +76,9 @@ class LocalCopy:
     def replace(self, data: bytes) -> None:
         """Hold *data*, all of it, in the cache directory."""
         self.close()
-        temporary = self._clean_path.with_name(self.ident + ".tmp")
+        temporary = self.clean_path.with_name(self.ident + ".tmp")
         temporary.write_bytes(data)
-        os.replace(temporary, self._clean_path)
+        os.replace(temporary, self.clean_path)
         self.complete = True
 
     def has(self, start: int, end: int) -> bool:
@@ -114,7 +120,7 @@ class LocalCopy:
 
     def remove(self) -> None:
         """Remove the bytes from the disk; an open descriptor keeps them readable."""
-        for path in (self._clean_path, self._dirty_path):
+        for path in (self.clean_path, self.dirty_path):
             path.unlink(missing_ok=True)
 
     def forget(self) -> None:
@@ -139,13 +145,13 @@ class LocalCopy:
         """Let the bytes lie where they survive."""
         if not self.in_dirty_dir:
             if self.complete:
-                self._move(self._clean_path, self._dirty_path)
+                self._move(self.clean_path, self.dirty_path)
             self.in_dirty_dir = True
 
     def move_to_clean(self) -> None:
         """Let the bytes lie where they may go; where that fails they stay."""
         try:
-            self._move(self._dirty_path, self._clean_path)
+            self._move(self.dirty_path, self.clean_path)
         except OSError as exc:
             # What has landed may as well stay where it is.
             log.info("%s stays in the state directory: %s", self.ident, exc)

@@ -162,8 +162,7 @@ class RemoteNames:
 
     def mkdir(self, path: str, mode: int) -> None:
         """Make a directory."""
-        self._view.require_creatable(path, Kind.DIRECTORY)
-        parent = self._view.parent_of(path)
+        parent = self._view.require_creatable(path, Kind.DIRECTORY)
         passed_on = parent.mode & stat.S_ISGID
         mode = mode & 0o1777 | passed_on
         shown = replace(

@@ -154,11 +154,10 @@ class RemoteFilesystem(Facts):
             return self._view.litter.create(path, self._view.new_attr(path, mode), flags)
         if not flags & os.O_EXCL and self._view.attr_or_none(path) is not None:
             return self.open(path, flags)
-        self._view.require_creatable(path, Kind.FILE)
+        parent = self._view.require_creatable(path, Kind.FILE)
         self.stores.require_room(path)
         self._content.make_room(0)
         file = self._content.new(self._view.new_attr(path, mode))
-        parent = self._view.parent_of(path)
         file.create(None if leaves_mode(parent, Kind.FILE, mode) else mode)
         # Whole it is once it is closed, even if nothing is written into it.
         entry = Entry(file.ident, Kind.FILE, path, "", file, inherits=parent.acl, closed=False)

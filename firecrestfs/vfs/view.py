@@ -195,13 +195,13 @@ class RemoteView:
         directory = split(path)[0]
         if self._tree.is_synthetic(directory):
             raise os_error(errno.EACCES, path, "only the cluster's file systems can be written")
-        attr = self.getattr(directory)
+        attr = self._found(directory)
         if attr.kind is not Kind.DIRECTORY:
             raise os_error(errno.ENOTDIR, path)
         return attr
 
-    def require_creatable(self, path: str, kind: Kind) -> None:
-        """Raise unless a new entry may be made at *path*, where nothing is now."""
+    def require_creatable(self, path: str, kind: Kind) -> Attr:
+        """Return the directory of *path*. Raises unless a new entry may be made there."""
         guard.refuse_housekeeping(split(path)[1], path)
         if kind is Kind.DIRECTORY:
             self._tree.require_sendable(path)
@@ -209,7 +209,9 @@ class RemoteView:
             self._tree.require_carriable(path)
         if self.attr_or_none(path) is not None:
             raise os_error(errno.EEXIST, path)
-        self._identity.require(path, self.parent_of(path), os.W_OK | os.X_OK)
+        parent = self.parent_of(path)
+        self._identity.require(path, parent, os.W_OK | os.X_OK)
+        return parent
 
     def is_fixed(self, path: str) -> bool:
         """Tell whether *path* is a directory that the cluster's administrators made."""
