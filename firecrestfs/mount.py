@@ -31,6 +31,7 @@ from .running import Mount
 from .stagedparts import StagedParts
 from .transfer.bundle import Bundler, Leftovers
 from .transfer.engine import TransferEngine
+from .transfer.linking import Linker
 from .transfer.moving import Mover
 from .transfer.removing import Remover
 from .transfer.touching import Toucher
@@ -260,7 +261,8 @@ class _Connector:
         notes = Notes(overlay, self.content, self._report_of(tree.system))
         moves = Moves(tree, identity, overlay, mover, notes)
         remover = Remover(self.client, tree.system.name, engine, bundler.is_leftover)
-        hardlinks = HardLinks(tree, identity, overlay, bundler, notes)
+        linker = Linker(self.client, tree.system.name, bundler)
+        hardlinks = HardLinks(tree, identity, overlay, linker, notes)
         landing = Landing(
             tree, overlay, self.content, engine, remover, moves, hardlinks, notes, toucher
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from firecrestfs.cache.metadata import split
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr
-from firecrestfs.transfer.bundle import Bundler
+from firecrestfs.transfer.linking import Linker, Wish
 
 from .entry import Entry
 from .identity import Identity
@@ -26,39 +26,49 @@ class HardLinks:
         tree: RemoteTree,
         identity: Identity,
         overlay: Overlay,
-        bundler: Bundler,
+        linker: Linker,
         notes: Notes,
     ) -> None:
         self._tree = tree
         self._identity = identity
         self._overlay = overlay
-        self._bundler = bundler
+        self._linker = linker
         self._notes = notes
 
     def run(self, begun: Sequence[Begun]) -> Outcome:
         """Make each of *begun*, second names all of them; tell what became of it."""
         outcome: Outcome = {}
+        going: dict[str, tuple[Entry, Entry]] = {}  # target → the second name, its file
+        wishes = []
         for entry, _, target in begun:
-            try:
-                self._make(entry, target)
+            source = entry.link_of
+            if source is None or not source.origin:
+                text = "its file is not yet on the cluster"
+                outcome[entry.ident] = os_error(errno.EAGAIN, entry.path, text)
+                continue
+            going[target] = entry, source
+            wishes.append(Wish(source.origin, target, source.attr.nlink))
+
+        def begin(sources: Mapping[str, Attr]) -> None:
+            # From here on they may be there, whatever is heard of them.
+            for target, attr in sources.items():
+                going[target][0].remote = attr
+                self._overlay.attempt(going[target][0], target)
+            self._notes.write_down(*(going[target][0] for target in sources))
+
+        results = self._linker.link(wishes, begin)
+        for wish in wishes:
+            entry, source = going[wish.new]
+            result = results[wish.new]
+            if isinstance(result, OSError):
+                outcome[entry.ident] = self._not_made(entry, result)
+            else:
+                self._made(entry, source, wish, result)
                 outcome[entry.ident] = None
-            except OSError as exc:
-                outcome[entry.ident] = self._not_made(entry, exc)
         return outcome
 
-    def _make(self, entry: Entry, target: str) -> None:
-        source = entry.link_of
-        if source is None or not source.origin:
-            raise os_error(errno.EAGAIN, entry.path, "its file is not yet on the cluster")
-        origin = source.origin
-
-        def begin(attr: Attr) -> None:
-            # From here on it may be there, whatever is heard of it.
-            entry.remote = attr
-            self._overlay.attempt(entry, target)
-            self._notes.write_down(entry)
-
-        after = self._bundler.link(origin, target, begin)
+    def _made(self, entry: Entry, source: Entry, wish: Wish, after: Attr) -> None:
+        origin, target = wish.old, wish.new
         self._identity.share_inode(origin, target)
         file = source.file
         if file is not None and file.base is not None and _is_one(file.base, after):

@@ -342,7 +342,7 @@ class Stores:
         if changes[0] is Change.MOVE:
             return "move", ident
         if changes[0] is Change.LINK:
-            return "link", split(entry.path)[0]
+            return "link", self._tree.root_of(entry.path)
         if changes[0] is Change.SET:
             return "set", split(entry.path)[0]
         if changes[0] is Change.TOUCH:

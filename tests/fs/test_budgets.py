@@ -99,6 +99,32 @@ def test_copying_many_files_into_the_mount(fs: Driver, there: Path, server: Serv
     assert len(server.requests()) <= 2
 
 
+def test_a_backup_of_hard_links(fs: Driver, there: Path, server: Server) -> None:
+    """As `cp -al` makes it; then a file of it is saved anew, and is the same file still."""
+    for top in ("t", "t/d"):
+        (there / top).mkdir()
+        for number in range(30):
+            (there / top / f"f{number}").write_text(f"{top} {number}")
+    fs.listdir("t")
+    fs.listdir("t/d")
+    server.requests(reset=True)
+    for top in ("t", "t/d"):
+        fs.mkdir(top.replace("t", "copy"))
+        for number in range(30):
+            fs.link(f"{top}/f{number}", f"{top.replace('t', 'copy')}/f{number}")
+    fs.land()
+    assert len(server.requests()) <= 16
+    for top in ("t", "t/d"):
+        for number in range(30):
+            copy = f"{top.replace('t', 'copy')}/f{number}"
+            assert (there / copy).samefile(there / top / f"f{number}")
+            assert fs.stat(copy).st_nlink == 2
+    fs.write_file("t/f7", b"saved anew")
+    fs.land()
+    assert (there / "copy/f7").read_bytes() == b"saved anew"
+    assert not [name for name in os.listdir(there / "t") if "conflict" in name]
+
+
 def test_a_save_of_vim(fs: Driver, there: Path, server: Server) -> None:
     (there / "f").write_bytes(b"old\n")
     fs.listdir()
