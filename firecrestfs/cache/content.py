@@ -211,15 +211,20 @@ class ContentCache:
             self._require_disk(size, now)
 
     def _require_disk(self, size: int, now: float) -> None:
-        """Raise ENOSPC where this machine's disks haven't *size* bytes to spare."""
+        """Raise ENOSPC where this machine's disks haven't *size* bytes to spare.
+
+        Clean copies go before that: others may have filled the disk below our bound.
+        """
         least = 1 << 62
         for directory, option in (
             (self._dirty_dir, "--state-dir"),
             (self._clean_dir, "--cache-dir"),
         ):
-            stat = os.statvfs(directory)
-            free = stat.f_bavail * stat.f_frsize
-            if free < size + _KEEP_FREE_BYTES:
+            free, wanted = _free_bytes(directory), size + _KEEP_FREE_BYTES
+            if free < wanted:
+                self._evict(wanted - free)
+                free = _free_bytes(directory)
+            if free < wanted:
                 raise os_error(
                     errno.ENOSPC,
                     str(directory),
@@ -229,24 +234,33 @@ class ContentCache:
         with self._lock:
             self._plenty = (now + _LOOK_S, least - size)
 
-    def _evict(self) -> int:
-        """Count anew, drop clean copies that no one has open until the bound holds; return used."""
+    def _evict(self, spare: int = 0) -> int:
+        """Count anew, drop clean copies until the bound holds and *spare* bytes are freed.
+
+        Returns what is used. What someone has open stays.
+        """
         with self._evicting:
             with self._lock:
                 files = list(self._files.values())
                 before = self._used
                 promised = sum(each.open_bytes for each in self._promised.values())
             used = promised + sum(file.disk_bytes for file in files) + self._asides.used_bytes()
+            limit = min(self._limit, used - spare)
             for file in files:
-                if used <= self._limit:
+                if used <= limit:
                     break
                 used -= file.forget_bytes()
             for file in files:
                 # Large files go except for what is around their readers.
-                if used <= self._limit:
+                if used <= limit:
                     break
                 used -= file.trim(self.ahead_bytes, min(_BEHIND_BYTES, self._limit // 8))
             with self._lock:
                 # What others were promised in the meantime isn't in the count.
                 self._used = used + self._used - before
             return used
+
+
+def _free_bytes(directory: Path) -> int:
+    stat = os.statvfs(directory)
+    return stat.f_bavail * stat.f_frsize

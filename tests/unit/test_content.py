@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -154,6 +155,28 @@ def test_a_full_disk_is_told_before_bytes_are_taken(
     with pytest.raises(OSError, match=f"--{full}-dir") as info:
         cache.make_room(KIB)
     assert info.value.errno == errno.ENOSPC
+
+
+def test_clean_copies_go_before_the_disk_is_full(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others fill the disk too: what could be had again must not stand in the way of a save."""
+    cache = make_cache(places, 100 * KIB)
+    clean = [fetched(cache) for _ in range(20)]
+    disk = sum(each.disk_bytes for each in clean) + (64 << 20) - 8 * KIB
+
+    def statvfs(path: Any) -> Any:
+        free = disk - sum(each.disk_bytes for each in clean)
+        return SimpleNamespace(f_bavail=free // 512, f_frsize=512)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    time.sleep(0.3)  # so long the disk isn't asked again
+    cache.make_room(0)
+    left = [each for each in clean if each.complete]
+    # The oldest went, and no more of them than had to.
+    assert 0 < len(left) < 20
+    assert left == clean[-len(left) :]
+    assert sum(each.disk_bytes for each in clean) <= disk - (64 << 20)
 
 
 def test_making_room_stays_quick_with_many_copies(places: tuple[Path, Path]) -> None:
