@@ -7,20 +7,27 @@ death of the process at once, and a power loss from the next `seal` on.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from firecrestfs.errors import os_error
 
+log = logging.getLogger(__name__)
+
 #: Raised with every change of the tables; a database of a newer program is left alone.
 _VERSION = 3
 #: SQLite's own log is folded into the database when it is longer.
 _LONG_WAL_BYTES = 16 << 20
+#: Held back for some thousand changes on a full disk.
+_RESERVE_BYTES = 8 << 20
+#: A statement and its values.
+Step = tuple[str, Sequence[Any]]
 
 
 class Database:
@@ -29,6 +36,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open or make the database. Raises EPROTO for one that a newer program wrote."""
         self._path = str(path)
+        self._reserve = f"{path}-reserve"
         self._lock = threading.RLock()  # guards _db: one writer at a time
         with self._named_errors():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -37,6 +45,7 @@ class Database:
             except BaseException:
                 self._db.close()
                 raise
+        self._keep_reserve()
 
     def _set_up(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -64,22 +73,60 @@ class Database:
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement, committed when this returns, and return its rows."""
         with self._lock, self._named_errors():
-            return self._db.execute(statement, values).fetchall()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit all that is executed inside as one change, or, after an exception, none of it."""
-        with self._lock, self._named_errors():
-            self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+                return self._db.execute(statement, values).fetchall()
+            except sqlite3.OperationalError:
+                if not self._give_reserve():
+                    raise
+                return self._db.execute(statement, values).fetchall()
+
+    def execute_all(self, steps: Sequence[Step]) -> None:
+        """Run all *steps* as one change, committed when this returns; an exception: none of it."""
+        with self._lock, self._named_errors():
+            try:
+                self._run_all(steps)
+            except sqlite3.OperationalError:
+                if not self._give_reserve():
+                    raise
+                self._run_all(steps)
+
+    def _run_all(self, steps: Sequence[Step]) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, values in steps:
+                self._db.execute(statement, values)
             self._db.execute("COMMIT")
+        except BaseException:
+            # What found no room may have been undone by SQLite itself.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _keep_reserve(self) -> None:
+        """Hold room back for the log: whoever removes files from a full disk writes here, too."""
+        if os.path.exists(self._reserve):
+            return
+        with suppress(OSError):
+            stat = os.statvfs(os.path.dirname(self._reserve) or ".")
+            if stat.f_bavail * stat.f_frsize > 8 * _RESERVE_BYTES:
+                fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+                finally:
+                    os.close(fd)
+
+    def _give_reserve(self) -> bool:
+        """Give the room that was held back; return whether there was any."""
+        try:
+            os.unlink(self._reserve)
+        except FileNotFoundError:
+            return False
+        log.warning("%s: this machine's disk is full; what was held back is used", self._path)
+        return True
 
     def seal(self) -> None:
         """Return when everything committed so far survives a power loss."""
+        self._keep_reserve()
         if self._wal_bytes() > _LONG_WAL_BYTES:
             with self._lock, self._named_errors():
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

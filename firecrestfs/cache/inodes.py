@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from .database import Database
+from .database import Database, Step
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS inodes (
@@ -48,13 +48,10 @@ class Inodes:
 
         *trees* tells of directories among them where each was first seen.
         """
-        with self._database.transaction():
-            for path in gone:
-                self._database.execute(
-                    "DELETE FROM inodes WHERE system = ? AND path = ?",
-                    (self._system, json.dumps(path)),
-                )
-            for path, number in numbers.items():
-                first = json.dumps(trees[path]) if path in trees else ""
-                row = (self._system, json.dumps(path), str(number), first)
-                self._database.execute("INSERT OR REPLACE INTO inodes VALUES (?, ?, ?, ?)", row)
+        delete = "DELETE FROM inodes WHERE system = ? AND path = ?"
+        steps: list[Step] = [(delete, (self._system, json.dumps(path))) for path in gone]
+        for path, number in numbers.items():
+            first = json.dumps(trees[path]) if path in trees else ""
+            row = (self._system, json.dumps(path), str(number), first)
+            steps.append(("INSERT OR REPLACE INTO inodes VALUES (?, ?, ?, ?)", row))
+        self._database.execute_all(steps)

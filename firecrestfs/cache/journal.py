@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from firecrestfs.model import Attr, Kind, Source
 
-from .database import Database
+from .database import Database, Step
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -120,16 +120,14 @@ class Journal:
 
     def change(self, records: Iterable[Record], gone: Iterable[str]) -> None:
         """Write down *records* and drop those of *gone*, as one change."""
-        steps: list[tuple[str, tuple[Any, ...]]] = [
+        steps: list[Step] = [
             *((_UPSERT, _row(each, self._boot_id)) for each in records),
             *(("DELETE FROM entries WHERE ident = ?", (ident,)) for ident in gone),
         ]
         if len(steps) == 1:
             self._database.execute(*steps[0])
         elif steps:
-            with self._database.transaction():
-                for step in steps:
-                    self._database.execute(*step)
+            self._database.execute_all(steps)
         if steps and not self.written.is_set():
             self.written.set()
 
@@ -155,11 +153,8 @@ class Journal:
         A record that has changed since its version was told stays unsealed.
         """
         for some in portions(list(marks)):
-            with self._database.transaction():
-                for mark in some:
-                    self._database.execute(
-                        "UPDATE entries SET sealed = 1 WHERE ident = ? AND version = ?", mark
-                    )
+            update = "UPDATE entries SET sealed = 1 WHERE ident = ? AND version = ?"
+            self._database.execute_all([(update, mark) for mark in some])
         self._database.seal()
 
     # -- archives of ours on the cluster -------------------------------------------------------

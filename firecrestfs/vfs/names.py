@@ -192,7 +192,11 @@ class RemoteNames:
 
     def _make(self, entry: Entry) -> None:
         self._overlay.add(entry)
-        self._stores.note(entry)
+        try:
+            self._stores.note(entry)
+        except OSError:
+            self._overlay.forget(entry)
+            raise
         self._stores.changed(entry)
 
     def link(self, old: str, new: str) -> None:

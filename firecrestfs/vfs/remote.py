@@ -162,7 +162,11 @@ class RemoteFilesystem(Facts):
         # Whole it is once it is closed, even if nothing is written into it.
         entry = Entry(file.ident, Kind.FILE, path, "", file, inherits=parent.acl, closed=False)
         self._overlay.add(entry)
-        self._names.take_place(entry)
+        try:
+            self._names.take_place(entry)
+        except OSError:
+            self.stores.give_up(entry)
+            raise
         self._view.entry_changed(path)
         reach("file.created")
         handle = self._handle(file, flags)
