@@ -57,7 +57,15 @@ def test_a_call_that_timed_out_says_so(
         thread.join(2)
 
 
-def test_equal_calls_are_one(flights: Flights) -> None:
+def test_equal_calls_are_one() -> None:
+    waiting: set[int] = set()
+
+    def interrupted() -> bool:
+        # Asked now and then by each thread that waits for the flight.
+        waiting.add(threading.get_ident())
+        return False
+
+    flights = Flights(interrupted=interrupted)
     go = threading.Event()
     calls = []
 
@@ -67,10 +75,11 @@ def test_equal_calls_are_one(flights: Flights) -> None:
         return [1, 2]
 
     started = [in_thread(lambda: flights.run(call, "key")) for _ in range(10)]
-    wait_until(lambda: calls)
+    wait_until(lambda: len(waiting) == len(started))
     go.set()
     for thread, _ in started:
         thread.join(5)
+    flights.shutdown()
     assert len(calls) == 1
     assert all(outcome == [[1, 2]] for _, outcome in started)
 
