@@ -106,9 +106,11 @@ class Landing:
 
     def _remove(self, begun: Sequence[Begun]) -> Outcome:
         """Remove what was unlinked, and nothing that has changed since."""
-        entries = [each.entry for each in begun]
-        for entry in entries:
-            self._moves.find(entry)
+        for each in begun:
+            self._moves.find(each.entry)
+        # What was renamed over, as was found out now, is gone.
+        known = [(each.entry, self._overlay.by_ident(each.entry.ident)) for each in begun]
+        entries = [entry for entry, now in known if now is entry]
         wanted = [
             Unlinked(each.where, each.kind, each.base, each.sent, each.torn, each.text)
             for each in entries

@@ -106,9 +106,9 @@ class RemoteNames:
     def _release_replaced(self, entry: Entry) -> None:
         """What *entry* was renamed over stays removed although *entry* goes elsewhere.
 
-        Where the cluster is renaming *entry* right now, that decides first.
+        Where the cluster is renaming *entry* right now, or may have, that decides first.
         """
-        if entry.busy:
+        if entry.busy or entry.moving is not None:
             return
         replaced = self._overlay.release(entry)
         if replaced is not None:
@@ -386,8 +386,12 @@ class RemoteNames:
 
 
 def _is_under_way(entry: Entry) -> bool:
-    """Tell whether the cluster is being told of *entry*, or of what is renamed over it."""
-    return entry.busy or (entry.replaced_by is not None and entry.replaced_by.busy)
+    """Tell whether the cluster is being told of *entry*, or of what is renamed over it.
+
+    So is what an earlier process began to rename: where it is has to be found out first.
+    """
+    both = (entry, entry.replaced_by)
+    return any(each.busy or each.moving is not None for each in both if each is not None)
 
 
 #: Longest text of a symlink (PATH_MAX of Linux, without its end).

@@ -200,6 +200,41 @@ def test_a_directory_goes_although_an_archive_of_ours_was_left_in_it(site: Site)
     assert site.errors() == []
 
 
+@pytest.mark.parametrize("saved", ["new", "old", "both"])
+def test_a_save_over_a_rename_whose_end_is_not_known(
+    nursery: Nursery, tmp_path: Path, request: pytest.FixtureRequest, saved: str
+) -> None:
+    """The mount dies while it renames; the next one is told of other things there, and dies too."""
+    site = Site(nursery, tmp_path / "site", tmp_path.name, write_back=60)
+    request.addfinalizer(site.end)
+    for number in range(2, 40):
+        plant(site.there)
+        assert site.mount(f"change.{('sent', 'answered')[number % 2]}:{number // 2}")
+        died = True
+        with contextlib.suppress(OSError):
+            os.listdir(site.top)
+            rename_over(site)
+            site.driver.sync()
+            died = False
+        site.kill()
+        site.mount()
+        expected: Tree = {"d": "dir", "d/inside": digest(BEFORE["d/inside"])}
+        expected |= {"new": digest(BEFORE["old"])}
+        for name in ("new", "old") if saved == "both" else (saved,):
+            (site.top / "temporary").write_bytes(b"saved as " + name.encode())
+            os.rename(site.top / "temporary", site.top / name)
+            expected[name] = digest(b"saved as " + name.encode())
+        site.kill()
+        site.mount()
+        assert site.drain() == {}
+        assert site.on_cluster() == expected, f"{number}: {site.errors()}"
+        site.kill()
+        if not died:
+            assert number > 2
+            return
+    pytest.fail("there was no end to the requests")
+
+
 def test_sync_waits_for_recovery(nursery: Nursery, tmp_path: Path) -> None:
     site = Site(nursery, tmp_path / "site", tmp_path.name, write_back=60)
     try:

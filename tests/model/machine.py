@@ -219,6 +219,12 @@ class MountMachine(RuleBasedStateMachine):
         self.fs.refresh()
         self.same()
 
+        def links() -> list[object]:
+            return [_outcome(lambda fs=fs: fs.readlink(name)) for fs in (self.fs, self.plain)]
+
+        # A list of names says nothing to the kernel, which answers this by what it believes.
+        wait_for(lambda: links()[0] == links()[1], 3)
+
     @precondition(lambda self: not self.open)
     @rule(name=top_names, data=contents)
     def both_edit(self, name: str, data: bytes) -> None:
