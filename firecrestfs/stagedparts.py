@@ -12,6 +12,7 @@ from .door import caller, patience
 from .model import System, UserInfo
 from .transfer.aliases import Aliases
 from .transfer.bundle import Bundler
+from .transfer.compressed import Compressed
 from .transfer.engine import TransferEngine
 from .transfer.large_reads import LargeReads
 from .transfer.large_stores import LargeStores
@@ -72,6 +73,7 @@ class StagedParts:
             leftovers,
             board,
             stopped,
+            Compressed(bundler, features.archives and "gzip" in features.compressions),
             config.verify,
         )
         hydrate, toucher = config.hydrate, Toucher(client, name, jobs)
