@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 #: The most that the cluster is asked to unpack by one command: that must end within 5 s, the
 #: servers' usual limit. A file system that writes 50 MB/s takes half of it.
 UNPACKED_BYTES = 128 << 20
+#: Where that was too much, half is tried from then on, but this much always.
+_LEAST_BYTES = 16 << 20
 #: The most that an archive may have, whatever a request may carry: it is held in memory.
 _ARCHIVE_BYTES = 16 << 20
 #: How long what was asked for may go on although its answer is lost: the time limit of a command,
@@ -54,7 +56,7 @@ class Compressed:
     def __init__(self, bundler: Bundler, takes_archives: bool) -> None:
         self._bundler = bundler
         self._takes_archives = takes_archives
-        self._bound = UNPACKED_BYTES
+        self._bound = UNPACKED_BYTES  # replaced whole: no lock
 
     def send(self, stores: LargeStores, item: StoreItem, row: Row) -> Landing:
         """Return where *item* has landed, to be placed from there. Raises `Unfit`.
@@ -81,11 +83,18 @@ class Compressed:
             stores.leftovers.remove(temporary)
             raise
         row.done = item.size
+        self._bound = min(UNPACKED_BYTES, max(self._bound, 2 * item.size))
         stores.transfers.begin(_record_of(stores, item, temporary, attr.ino))
         return Landing(temporary, attr, ())
 
     def _unpack(
-        self, stores: LargeStores, item: StoreItem, packed: bytes, temporary: str, into: str
+        self,
+        stores: LargeStores,
+        item: StoreItem,
+        packed: bytes,
+        temporary: str,
+        into: str,
+        again: bool = False,
     ) -> Attr:
         """Return what *packed*, unpacked in *into*, has made at *temporary*, proven."""
         system, begun = stores.system.name, False
@@ -97,10 +106,13 @@ class Compressed:
             passes = is_transient(exc) and not getattr(exc, "ambiguous", False)
             if exc.errno in _NO_OTHER_WAY or passes:
                 raise
-            if begun and exc.errno == errno.ETIMEDOUT:
-                self._bound = min(self._bound, item.size // 2)
+            if not begun and not again and is_transient(exc):
+                # An archive is nobody else's: another one does no harm.
+                return self._unpack(stores, item, packed, temporary, into, again=True)
             attr = _settled(stores, item, temporary) if begun else None
             if attr is None:
+                if begun and exc.errno == errno.ETIMEDOUT:
+                    self._bound = min(self._bound, max(item.size // 2, _LEAST_BYTES))
                 raise Unfit(f"the cluster didn't unpack it: {exc.strerror}") from exc
             return attr
         attr = _look(stores, temporary)
