@@ -13,6 +13,7 @@ from .model import System, UserInfo
 from .transfer.aliases import Aliases
 from .transfer.bundle import Bundler
 from .transfer.compressed import Compressed
+from .transfer.compressed_reads import CompressedReads
 from .transfer.engine import TransferEngine
 from .transfer.large_reads import LargeReads
 from .transfer.large_stores import LargeStores
@@ -45,6 +46,7 @@ class StagedParts:
     jobs: RemoteJobs
     stores: LargeStores
     toucher: Toucher
+    homes: list[str]
 
     @staticmethod
     def of(
@@ -78,7 +80,17 @@ class StagedParts:
         )
         hydrate, toucher = config.hydrate, Toucher(client, name, jobs)
         return StagedParts(
-            client, user, transfers, hydrate, board, leftovers, aliases, jobs, stores, toucher
+            client,
+            user,
+            transfers,
+            hydrate,
+            board,
+            leftovers,
+            aliases,
+            jobs,
+            stores,
+            toucher,
+            homes,
         )
 
     def fetching(
@@ -108,6 +120,7 @@ class StagedParts:
             engine,
             large,
             TextReads(client, system, same),
+            CompressedReads(client, system, tree.features, self.leftovers, self.homes, same),
             flights,
             patience,
             stores.give_up,

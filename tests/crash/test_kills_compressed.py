@@ -49,6 +49,28 @@ def content(path: Path) -> bytes | None:
         return None
 
 
+def run(site: Site, fault: str, before: bytes | None, data: bytes) -> bool:
+    """Store *data* over *before* by a mount that dies at *fault*; return whether it did."""
+    file = site.there / "f"
+    if before is not None:
+        file.write_bytes(before)
+    site.mount(fault)
+    (site.top / "f").write_bytes(data)
+    assert wait_for(lambda: is_over(site))
+    died = not site.lives
+    site.kill()
+    # Once the cluster has done what it was asked for last, it has the old file or the new one.
+    assert wait_for(lambda: content(file) in (before, data))
+    site.mount()
+    assert site.drain() == {}
+    assert content(file) == data
+    assert os.listdir(site.there) == ["f"]
+    assert file.stat().st_nlink == 1
+    assert site.driver.pending() == {}
+    assert site.errors() == []
+    return died
+
+
 @pytest.mark.parametrize("point", ["change.sent", "change.answered", "store.proven"])
 @pytest.mark.parametrize("over", [False, True], ids=["new", "over"])
 def test_it_is_stored_once(small: Nursery, tmp_path: Path, point: str, over: bool) -> None:
@@ -58,28 +80,11 @@ def test_it_is_stored_once(small: Nursery, tmp_path: Path, point: str, over: boo
     for number in range(1, 30):
         name = f"{point}-{over}-{number}"
         site = Site(small, tmp_path / name, name)
-        before = OLD if over else None
-        if before is not None:
-            (site.there / "f").write_bytes(before)
-        site.mount(f"{point}:{number}")
-        data = lines(4 * DIRECT, number)
-        (site.top / "f").write_bytes(data)
-        assert wait_for(lambda site=site: is_over(site))  # type: ignore[misc]
-        died = not site.lives
+        try:
+            died = run(site, f"{point}:{number}", OLD if over else None, lines(4 * DIRECT, number))
+        finally:
+            site.end()
         reached += died
-        site.kill()
-        # Once the cluster has done what it was asked for last, it has the old file or the new one.
-        assert wait_for(
-            lambda file=site.there / "f", whole=(before, data): content(file) in whole  # type: ignore[misc]
-        )
-        site.mount()
-        assert site.drain() == {}
-        assert content(site.there / "f") == data
-        assert os.listdir(site.there) == ["f"]
-        assert (site.there / "f").stat().st_nlink == 1
-        assert site.driver.pending() == {}
-        assert site.errors() == []
-        site.end()
         if not died:
             break
     staged = {"storage/xfer-external/upload", "transfer/upload"}
