@@ -35,6 +35,8 @@ _HEAD = 128 << 10
 _TIMES, _MOST = 8, 32 << 20
 #: The rest may be worse to compress than the beginning.
 _SLACK = 1.2
+#: More of them at the same time would let small files wait: those are staged.
+_AT_ONCE = 2
 _GZIP = 31
 _BLOCK = 1 << 20
 _REMEMBERED = 1000
@@ -61,6 +63,7 @@ class CompressedReads:
         self.head_bytes = min(_HEAD, system.limits.download // 2)
         most = min(_TIMES * system.limits.download, _MOST)
         self._bound = most if features.archives and "gzip" in features.packings else 0
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self._lock = threading.Lock()  # guards _refused
         self._refused: OrderedDict[str, None] = OrderedDict()
 
@@ -73,14 +76,23 @@ class CompressedReads:
 
         `head_bytes` of it must be here. Raises what lets nothing else come, either.
         """
-        base, size = file.base, file.attr.size
-        head = file.read(self.head_bytes, 0)
+        base, head = file.base, file.read(self.head_bytes, 0)
         if base is None or not head or not self.may_come(file):
             return False
-        guess = size * len(zlib.compress(head)) // len(head)
-        raw = None
-        if guess * _SLACK <= self._system.limits.download:
-            raw = self._brought(path, size, guess)
+        guess = file.attr.size * len(zlib.compress(head)) // len(head)
+        if guess * _SLACK > self._system.limits.download:
+            self._refuse(file.ident)
+            return False
+        if not self._turns.acquire(blocking=False):
+            return False
+        try:
+            return self._take(path, file, base, head, guess)
+        finally:
+            self._turns.release()
+
+    def _take(self, path: str, file: CachedFile, base: Attr, head: bytes, guess: int) -> bool:
+        size = file.attr.size
+        raw = self._brought(path, size, guess)
         if raw is None or raw[: len(head)] != head or not self._is_now(path, base):
             self._refuse(file.ident)
             return False
