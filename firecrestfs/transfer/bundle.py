@@ -151,7 +151,7 @@ class Bundler:
         path = f"{archive_dir.rstrip('/')}/{name}"
         self._leftovers.add(path)
         try:
-            self._client.upload(self._system, archive_dir, name, archive)
+            self._client.upload(self._system, archive_dir, name, archive, new=True)
             yield path
         finally:
             self._remove(path)

@@ -71,32 +71,35 @@ class CompressedReads:
         """Tell whether *file* may come this way, as far as its size tells."""
         return file.attr.size <= self._bound and file.ident not in self._refused
 
-    def fetch(self, path: str, file: CachedFile) -> bool:
-        """Bring all of *file* here; return whether that was done.
+    def fetch(self, path: str, file: CachedFile) -> memoryview | None:
+        """Return the content of *file*, None where it doesn't come this way.
 
         `head_bytes` of it must be here. Raises what lets nothing else come, either.
         """
         base, head = file.base, file.read(self.head_bytes, 0)
         if base is None or not head or not self.may_come(file):
-            return False
+            return None
         guess = file.attr.size * len(zlib.compress(head)) // len(head)
         if guess * _SLACK > self._system.limits.download:
-            self._refuse(file.ident)
-            return False
+            self.refuse(file)
+            return None
         if not self._turns.acquire(blocking=False):
-            return False
+            return None
         try:
-            return self._take(path, file, base, head, guess)
+            raw = self._brought(path, file.attr.size, guess)
         finally:
             self._turns.release()
-
-    def _take(self, path: str, file: CachedFile, base: Attr, head: bytes, guess: int) -> bool:
-        size = file.attr.size
-        raw = self._brought(path, size, guess)
         if raw is None or raw[: len(head)] != head or not self._is_now(path, base):
-            self._refuse(file.ident)
-            return False
-        return all(file.put(at, bytes(raw[at : at + _BLOCK])) for at in range(0, size, _BLOCK))
+            self.refuse(file)
+            return None
+        return raw
+
+    def refuse(self, file: CachedFile) -> None:
+        """Let *file* not come this way: not every reader shall try it."""
+        with self._lock:
+            self._refused[file.ident] = None
+            while len(self._refused) > _REMEMBERED:
+                self._refused.popitem(last=False)
 
     def _brought(self, path: str, size: int, guess: int) -> memoryview | None:
         """Return the *size* bytes of *path*, None where they don't come this way."""
@@ -142,12 +145,6 @@ class CompressedReads:
 
     def _stat(self, path: str) -> Attr:
         return self._client.stat(self._system.name, path)
-
-    def _refuse(self, ident: str) -> None:
-        with self._lock:
-            self._refused[ident] = None
-            while len(self._refused) > _REMEMBERED:
-                self._refused.popitem(last=False)
 
 
 def _unpacked(archive: bytes, size: int) -> memoryview | None:

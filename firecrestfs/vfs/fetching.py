@@ -36,6 +36,7 @@ T = TypeVar("T")
 _BLOCKED = 512
 #: Who wants more than this at once isn't looking at a piece of text.
 _TEXT_BYTES = 1 << 20
+_PUT_BYTES = 1 << 20
 
 
 class Fetching:
@@ -177,7 +178,24 @@ class Fetching:
         if not file.has(0, head) and not self._came_as_text(file, 0, head):
             return False
         key = ("compressed", file.ident)
-        return self._flights.run(lambda: self._compressed.fetch(path, file), key, carries=True)
+        return self._flights.run(lambda: self._take_compressed(path, file), key, carries=True)
+
+    def _take_compressed(self, path: str, file: CachedFile) -> bool:
+        raw = self._compressed.fetch(path, file)
+        if raw is None:
+            return False
+        try:
+            self._content.make_room(len(raw) - file.disk_bytes)
+        except OSError as exc:
+            if exc.errno != errno.ENOSPC:
+                raise
+            # In pieces there may be room for it.
+            self._compressed.refuse(file)
+            return False
+        starts = range(0, len(raw), _PUT_BYTES)
+        done = all(file.put(at, bytes(raw[at : at + _PUT_BYTES])) for at in starts)
+        self._content.used(file)
+        return done
 
     @contextmanager
     def _turn(self, file: CachedFile) -> Iterator[None]:

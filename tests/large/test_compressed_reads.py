@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import os
 import threading
@@ -13,9 +14,10 @@ import pytest
 
 from ..fs.drivers import Driver
 from ..harness import Server, local_home, wait_for
-from .conftest import DIRECT
+from .conftest import DIRECT, LargeSites
 from .test_compressed import asked, lines
 from .test_reading import MIB, blob, orders
+from .test_writing_faults import own_site
 
 SIZE = 5 * DIRECT
 
@@ -95,6 +97,32 @@ def test_what_goes_wrong_is_staged(fs: Driver, there: Path, server: Server, faul
     assert fs.read_file("f") == lines(SIZE)
     assert orders(server) == 1
     fs.sync()
+    assert wait_for(lambda: ours(server) == [])
+
+
+def test_a_mount_that_dies_meanwhile_leaves_nothing(
+    large_sites: LargeSites, kind: str, fs: Driver, there: Path, server: Server
+) -> None:
+    site, driver = own_site(large_sites, kind, fs)
+    assert site.mounted is not None
+    (there / "f").write_bytes(lines(SIZE))
+    driver.refresh()
+    server.faults([{"kind": "stall", "match": "[ou]*s/download", "seconds": 20.0}])
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            driver.read_file("f")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert wait_for(lambda: ours(server) != [])
+    site.mounted.kill()
+    reader.join()
+    driver.close_all()
+    server.faults([])
+    site.mounted.ensure()
+    assert driver.read_file("f") == lines(SIZE)
+    driver.land()
     assert wait_for(lambda: ours(server) == [])
 
 
