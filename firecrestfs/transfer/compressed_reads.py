@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.cached_file import CachedFile
-from firecrestfs.errors import is_transient
+from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Features, System
 
 from .bundle import OUR_PREFIX
@@ -74,7 +74,8 @@ class CompressedReads:
     def fetch(self, path: str, file: CachedFile) -> memoryview | None:
         """Return the content of *file*, None where it doesn't come this way.
 
-        `head_bytes` of it must be here. Raises what lets nothing else come, either.
+        `head_bytes` of it must be here. Raises ESTALE where they are of another version, and what
+        lets nothing else come, either.
         """
         base, head = file.base, file.read(self.head_bytes, 0)
         if base is None or not head or not self.may_come(file):
@@ -89,9 +90,12 @@ class CompressedReads:
             raw = self._brought(path, file.attr.size, guess)
         finally:
             self._turns.release()
-        if raw is None or raw[: len(head)] != head or not self._is_now(path, base):
+        if raw is None:
             self.refuse(file)
             return None
+        if raw[: len(head)] != head or not self._is_now(path, base):
+            # A second write within one second changes no stat.
+            raise os_error(errno.ESTALE, path, "it changed on the cluster: open it again")
         return raw
 
     def refuse(self, file: CachedFile) -> None:
