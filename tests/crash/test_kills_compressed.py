@@ -33,10 +33,12 @@ def small(
         nursery.close()
 
 
-def is_over(site: Site) -> bool:
-    """Tell whether the mount has died, or has nothing left to do."""
+def is_over(site: Site, data: bytes) -> bool:
+    """Tell whether the mount has died, or has stored *data* and has nothing left to do."""
     try:
-        return not site.lives or not site.driver.pending()
+        # Nothing is pending either before the kernel has told of the close.
+        stored = content(site.there / "f") == data
+        return not site.lives or (stored and not site.driver.pending())
     except OSError:
         return False
 
@@ -56,7 +58,7 @@ def run(site: Site, fault: str, before: bytes | None, data: bytes) -> bool:
         file.write_bytes(before)
     site.mount(fault)
     (site.top / "f").write_bytes(data)
-    assert wait_for(lambda: is_over(site))
+    assert wait_for(lambda: is_over(site, data), 20)
     died = not site.lives
     site.kill()
     # Once the cluster has done what it was asked for last, it has the old file or the new one.
