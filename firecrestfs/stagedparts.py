@@ -12,6 +12,8 @@ from .door import caller, patience
 from .model import System, UserInfo
 from .transfer.aliases import Aliases
 from .transfer.bundle import Bundler
+from .transfer.compressed import Compressed
+from .transfer.compressed_reads import CompressedReads
 from .transfer.engine import TransferEngine
 from .transfer.large_reads import LargeReads
 from .transfer.large_stores import LargeStores
@@ -44,6 +46,7 @@ class StagedParts:
     jobs: RemoteJobs
     stores: LargeStores
     toucher: Toucher
+    homes: list[str]
 
     @staticmethod
     def of(
@@ -72,11 +75,22 @@ class StagedParts:
             leftovers,
             board,
             stopped,
+            Compressed(bundler, features.archives and "gzip" in features.compressions),
             config.verify,
         )
         hydrate, toucher = config.hydrate, Toucher(client, name, jobs)
         return StagedParts(
-            client, user, transfers, hydrate, board, leftovers, aliases, jobs, stores, toucher
+            client,
+            user,
+            transfers,
+            hydrate,
+            board,
+            leftovers,
+            aliases,
+            jobs,
+            stores,
+            toucher,
+            homes,
         )
 
     def fetching(
@@ -106,6 +120,7 @@ class StagedParts:
             engine,
             large,
             TextReads(client, system, same),
+            CompressedReads(client, system, tree.features, self.leftovers, self.homes, same),
             flights,
             patience,
             stores.give_up,

@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS uploads (
     temporary TEXT NOT NULL,    -- where it lands first, JSON
     size INTEGER NOT NULL,      -- of the local copy as it is sent
     mtime_ns TEXT NOT NULL,
-    ticket TEXT NOT NULL,       -- what the server announced, JSON
+    ticket TEXT NOT NULL,       -- what the server announced, JSON; empty: it came by a tar
     parts TEXT NOT NULL,        -- the marks of the parts that were sent, by number, JSON
     complete INTEGER NOT NULL,  -- 1: they have been put together
     landed INTEGER NOT NULL     -- the inode of what has landed and been proven; 0: not yet

@@ -59,6 +59,13 @@ def make_archive(members: Iterable[Member]) -> bytes:
     return buffer.getvalue()
 
 
+def tar_head(member: Member, size: int) -> bytes:
+    """Return what stands before the *size* bytes of the file *member* in a PAX tar."""
+    info = _tar_info(member)
+    info.size = size
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
 def _tar_info(member: Member) -> tarfile.TarInfo:
     info = tarfile.TarInfo(member.name)
     info.mode = member.mode
@@ -133,13 +140,19 @@ class Bundler:
         Existing files are replaced by new ones, never written into. Success is for the caller to
         prove.
         """
-        members, into = _below_plain(members, into)
+        members, into = below_plain(members, into)
+        with self.uploaded(make_archive(members), archive_dir) as path:
+            self._client.extract(self._system, path, into, compression="none")
+
+    @contextmanager
+    def uploaded(self, archive: bytes, archive_dir: str) -> Iterator[str]:
+        """Yield the path of *archive*, which lies in *archive_dir* while the body runs."""
         name = f"{OUR_PREFIX}{uuid.uuid4().hex}{_ARCHIVE}"
         path = f"{archive_dir.rstrip('/')}/{name}"
         self._leftovers.add(path)
         try:
-            self._client.upload(self._system, archive_dir, name, make_archive(members))
-            self._client.extract(self._system, path, into, compression="none")
+            self._client.upload(self._system, archive_dir, name, archive, new=True)
+            yield path
         finally:
             self._remove(path)
 
@@ -311,7 +324,7 @@ class Bundler:
             return None
 
 
-def _below_plain(members: Iterable[Member], into: str) -> tuple[list[Member], str]:
+def below_plain(members: Iterable[Member], into: str) -> tuple[list[Member], str]:
     """Move the place of extraction up to a directory whose path holds no backslash.
 
     tar reads escapes in the directory that it is told to change to.

@@ -176,6 +176,8 @@ class TransferEngine:
             raise self._conflicting(item)
         if standing is not _Standing.LANDED:
             self._send(item, now)
+        elif item.local is not None:
+            self._large.tidy_landed(item)
         return self._prove(item)
 
     def _make_directory(self, item: StoreItem) -> Attr:
@@ -217,7 +219,8 @@ class TransferEngine:
     def _send(self, item: StoreItem, now: Attr | None) -> None:
         """Send *item* over *now* the way that keeps most of what is there and is wanted."""
         if item.local is not None:
-            self._large.send(item, now)
+            replaces = now is None or self._is_plain(item, now)
+            self._large.send(item, now, replaces=replaces and not item.inherits)
             return
         directory = _split(item.path)[0]
         if self._needs_tar(item) if now is None else self._may_replace(item, now):

@@ -2,6 +2,8 @@
 
     ticket ─ parts, several at a time ─ put together ─ landed (proven by a stat) ─ renamed
 
+or, where one request carries it compressed, as `compressed` tells.
+
 What is under way is written down, so that another process goes on where this one ended. The file
 lands under a name of ours and is then renamed over its target, which nobody sees half-written;
 where the target has more names, another owner or an ACL, it is written into instead.
@@ -10,6 +12,7 @@ where the target has more names, another owner or an ACL, it is written into ins
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import threading
 import time
@@ -20,21 +23,23 @@ from dataclasses import replace
 from firecrestfs.api.tickets import Standing, Ticket
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers, UploadRecord
-from firecrestfs.errors import FirecrestException, os_error
+from firecrestfs.errors import ConflictError, FirecrestException, os_error
 from firecrestfs.model import Attr, Features, LocalFile, StoreItem, System, UserInfo
 
 from .aliases import Aliases
 from .bundle import OUR_PREFIX
+from .compressed import Compressed, Unfit
 from .leftovers import Leftovers
 from .placing import Placing
 from .progress import Board, Row
-from .sending import Landing, Sending
+from .sending import Landing, Sending, opened, superseded
 from .staging import refuse_other_ways
 
 log = logging.getLogger(__name__)
 
 #: The most that v1's form takes: one request of S3.
 _FORM_BYTES = 5 << 30
+_BLOCK = 1 << 20
 
 
 class LargeStores:
@@ -52,9 +57,10 @@ class LargeStores:
         leftovers: Leftovers,
         board: Board,
         stopped: threading.Event,
+        compressed: Compressed,
         verify: bool = False,
     ) -> None:
-        """*verify*: prove what has landed by its checksum, too."""
+        """*compressed* is tried first. *verify*: prove what has landed by its checksum, too."""
         self.client = client
         self.system = system
         self.v1 = features.version.startswith("1")
@@ -64,33 +70,61 @@ class LargeStores:
         self.leftovers = leftovers
         self.stopped = stopped
         self.verify = verify
+        self._compressed = compressed
         self._placing = placing
         self._board = board
         self._lock = threading.Lock()  # guards _unwanted
         self._unwanted: set[str] = set()  # copies whose transfer is to end
 
-    def send(self, item: StoreItem, now: Attr | None) -> None:
+    def send(self, item: StoreItem, now: Attr | None, *, replaces: bool = False) -> None:
         """Make *item* the content of its path, where *now* is what is there. Raises why it isn't.
 
-        After a passing failure the next try goes on where this one ended. A `ConflictError` tells
-        that the target was changed by somebody else meanwhile, and under which name ours is.
-        Once all is written down, call `noted`.
+        *replaces*: a new file that a tar brings may take its place. After a passing failure the
+        next try goes on where this one ended. A `ConflictError` tells that the target was changed
+        by somebody else meanwhile, and under which name ours is. Once all is written down, call
+        `noted`.
         """
-        local = item.local
-        assert local is not None
+        assert item.local is not None
         self.refuse(item.path, item.size)
         with self._lock:
-            self._unwanted.discard(local.ident)
+            self._unwanted.discard(item.local.ident)
         row = Row(item.path, "up", item.size)
         with self._board.showing(row):
-            in_place = self.v1 and now is not None and not self._placing.may_replace(now)
-            text = "%s goes by the object store, %s: its %d bytes are over the %d of one request"
-            way = "into the file that is there" if in_place else "under another name first"
-            log.info(text, item.path, way, item.size, self.system.limits.upload)
-            landing = Sending(self, item, local, row, in_place).run()
+            landing = self._landing(item, item.local, now, replaces, row)
             if landing.temporary != item.path:
-                self._placing.place(item, now, landing)
+                self._place(item, now, landing)
         self.tidy(landing)
+
+    def _landing(
+        self, item: StoreItem, local: LocalFile, now: Attr | None, replaces: bool, row: Row
+    ) -> Landing:
+        """Bring *item* to the cluster, the way that takes least; return where it is."""
+        record = self.transfers.upload(local.ident)
+        if record is not None and not record.ticket:
+            # It had landed, but is not at its path: anew.
+            self.bury(record)
+            record = None
+        why = "a transfer of it has begun"
+        if record is None:
+            try:
+                if not replaces:
+                    raise Unfit("a tar can't bring what keeps owner, names and ACL of its target")
+                return self._compressed.send(self, item, row)
+            except Unfit as exc:
+                why = str(exc)
+        in_place = self.v1 and now is not None and not self._placing.may_replace(now)
+        text = "%s goes by the object store, %s: its %d bytes are over the %d of one request; %s"
+        way = "into the file that is there" if in_place else "under another name first"
+        log.info(text, item.path, way, item.size, self.system.limits.upload, why)
+        return Sending(self, item, local, row, in_place).run()
+
+    def _place(self, item: StoreItem, now: Attr | None, landing: Landing) -> None:
+        try:
+            self._placing.place(item, now, landing)
+        except ConflictError:
+            self.leftovers.gone(landing.temporary)
+            raise
+        self.leftovers.gone(landing.temporary)
 
     def noted(self, idents: Iterable[str]) -> None:
         """Forget the transfers of the copies *idents*: that they have landed is written down.
@@ -127,12 +161,38 @@ class LargeStores:
         """Tell whether the bytes of *local* are still to be sent."""
         return local.ident not in self._unwanted and not self.stopped.is_set()
 
+    def require_wanted(self, item: StoreItem) -> None:
+        """Raise ECANCELED, ESHUTDOWN where the bytes of *item* aren't to be sent any more."""
+        assert item.local is not None
+        if self.stopped.is_set():
+            raise os_error(errno.ESHUTDOWN, item.path, "the mount is being taken down")
+        if not item.local.unchanged or not self.is_wanted(item.local):
+            raise superseded(item.path)
+
+    def require_equal(self, item: StoreItem, path: str) -> None:
+        """Raise EIO where the cluster has other bytes at *path* than those of *item*."""
+        digest = hashlib.sha256()
+        with opened(item) as source:
+            while block := source.read(_BLOCK):
+                digest.update(block)
+        if self.client.checksum(self.system.name, path) != digest.hexdigest():
+            text = "what has landed is not what was sent: the checksums differ"
+            raise os_error(errno.EIO, item.path, text)
+
     def has_landed(self, item: StoreItem, now: Attr) -> bool:
         """Tell whether *now* is what we have put there: the answer, or we, died before we knew."""
         record = None if item.local is None else self.transfers.upload(item.local.ident)
         if record is None or not record.landed or now.size != item.size:
             return False
         return now.ino == record.landed and is_of(record, item)
+
+    def tidy_landed(self, item: StoreItem) -> None:
+        """Remove the name under which *item* has landed first, if we died before that."""
+        record = None if item.local is None else self.transfers.upload(item.local.ident)
+        if record is not None and record.temporary != record.path:
+            self.leftovers.expect(record.temporary)
+            self.leftovers.remove(record.temporary)
+            self.tidy(Landing(record.temporary, None, ()))
 
     def was_written_into(self, item: StoreItem) -> bool:
         """Tell whether a transfer of ours that ended early wrote into the target itself."""
@@ -141,6 +201,11 @@ class LargeStores:
 
     def bury(self, record: UploadRecord) -> None:
         """Have the cluster stop, and remove what has landed so far."""
+        if not record.ticket:
+            self.leftovers.expect(record.temporary)
+            self.transfers.end(record.ident)
+            self.leftovers.remove(record.temporary)
+            return
         ticket = self.client.ticket(record.temporary, record.ticket)
         in_place = record.temporary == record.path
         if ticket.undead and not in_place and not record.landed:

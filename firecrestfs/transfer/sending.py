@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import uuid
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -34,7 +33,6 @@ _LANDING_S, _LANDING_BYTES_S = 86_400.0, 1_000_000
 _WORN_OUT = frozenset({errno.EACCES, errno.ENOENT, errno.ESTALE})
 #: What a transfer gives a new file, with the usual umask.
 _UMASKED = 0o644
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +201,7 @@ class Sending:
             def progress(done: int, total: int) -> None:
                 self._count(number, done)
 
-            with self._opened() as source:
+            with opened(self._item) as source:
                 mark = ticket.send(number, source, self._local.size, progress, wanted)
             marks[number] = mark
             self._stores.transfers.sent(self._local.ident, number, mark)
@@ -218,25 +216,13 @@ class Sending:
         if faults:
             # Parts that were stopped because of another tell nothing.
             raise next((each for each in faults if not _is_superseded(each)), faults[0])
-        self._require_unchanged()
+        self._stores.require_wanted(self._item)
         ticket.complete([marks[number] for number in range(ticket.parts)])
         self._stores.transfers.completed(self._local.ident)
-
-    def _opened(self) -> BinaryIO:
-        try:
-            return open(self._local.path, "rb")
-        except FileNotFoundError:
-            raise _superseded(self._item.path) from None
 
     def _count(self, number: int, done: int) -> None:
         self._done[number] = done
         self._row.done = sum(self._done.values())
-
-    def _require_unchanged(self) -> None:
-        if self._stores.stopped.is_set():
-            raise os_error(errno.ESHUTDOWN, self._item.path, "the mount is being taken down")
-        if not self._local.unchanged or not self._stores.is_wanted(self._local):
-            raise _superseded(self._item.path)
 
     # -- landing -------------------------------------------------------------------------------
 
@@ -248,7 +234,7 @@ class Sending:
             if seen.standing is Standing.TRYING:
                 raise self._refused(record, seen)
             if self._stores.stopped.wait(pause) or not self._stores.is_wanted(self._local):
-                self._require_unchanged()
+                self._stores.require_wanted(self._item)
             waited += pause
             if waited > _LANDING_S + self._local.size / _LANDING_BYTES_S:
                 raise os_error(errno.EIO, self._item.path, "it did not land within a day")
@@ -257,8 +243,8 @@ class Sending:
         if attr is None or attr.size != self._local.size:
             raise self._refused(record, seen)
         if self._stores.verify:
-            self._require_equal(record.temporary)
-        self._require_unchanged()
+            self._stores.require_equal(self._item, record.temporary)
+        self._stores.require_wanted(self._item)
         self._stores.transfers.landed(self._local.ident, attr.ino)
         return attr
 
@@ -294,15 +280,6 @@ class Sending:
         text = f"the cluster could not fetch it from the object store{words}"
         return FirecrestException(errno.EAGAIN, text, self._item.path, transient=True)
 
-    def _require_equal(self, path: str) -> None:
-        digest = hashlib.sha256()
-        with self._opened() as source:
-            while block := source.read(_BLOCK):
-                digest.update(block)
-        if self._stores.client.checksum(self._stores.system.name, path) != digest.hexdigest():
-            text = "what has landed is not what was sent: the checksums differ"
-            raise os_error(errno.EIO, self._item.path, text)
-
     def _stat_or_none(self, path: str) -> Attr | None:
         try:
             return self._stores.client.stat(self._stores.system.name, path)
@@ -314,6 +291,16 @@ def _is_superseded(fault: BaseException) -> bool:
     return isinstance(fault, OSError) and fault.errno == errno.ECANCELED
 
 
-def _superseded(path: str) -> OSError:
+def opened(item: StoreItem) -> BinaryIO:
+    """Open the local file of *item*. Raises ECANCELED where it is gone."""
+    assert item.local is not None
+    try:
+        return open(item.local.path, "rb")
+    except FileNotFoundError:
+        raise superseded(item.path) from None
+
+
+def superseded(path: str) -> OSError:
+    """Return why a store ends before its time: other bytes are wanted there, or none."""
     text = "it changed, or is not wanted any more, while it was being stored"
     return FirecrestException(errno.ECANCELED, text, path, transient=True)

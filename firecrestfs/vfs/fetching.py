@@ -1,6 +1,7 @@
 """Fetching: how the bytes of local copies come from the cluster.
 
-A small file comes whole, by one request; a large one by way of the object store, where it is read.
+A small file comes whole, by one request; so does a larger one that fits it compressed; a large one
+by way of the object store, where it is read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from firecrestfs.cache.cached_file import CachedFile, State
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
+from firecrestfs.transfer.compressed_reads import CompressedReads
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.large_reads import LargeReads
 from firecrestfs.transfer.text_reads import TextReads
@@ -34,6 +36,7 @@ T = TypeVar("T")
 _BLOCKED = 512
 #: Who wants more than this at once isn't looking at a piece of text.
 _TEXT_BYTES = 1 << 20
+_PUT_BYTES = 1 << 20
 
 
 class Fetching:
@@ -47,6 +50,7 @@ class Fetching:
         engine: TransferEngine,
         large: LargeReads,
         text: TextReads,
+        compressed: CompressedReads,
         flights: Flights,
         patience: Callable[[], Callable[[], None]],
         give_up: Callable[[Entry], None],
@@ -69,6 +73,7 @@ class Fetching:
         self._engine = engine
         self._large = large
         self._text = text
+        self._compressed = compressed
         self._flights = flights
         self._patience = patience
         self._give_up = give_up
@@ -150,7 +155,7 @@ class Fetching:
                 raise
 
     def _come(self, file: CachedFile, path: str, start: int, end: int) -> None:
-        if not self._came_as_text(file, start, end):
+        if not self._came_as_text(file, start, end) and not self._came_compressed(file):
             self._ahead.reads(path, self._caller())
             self._large.want(file, start, end, self._patience())
 
@@ -163,6 +168,34 @@ class Fetching:
         return self._flights.run(
             lambda: self._text.fetch(path, file, start, end), key, carries=True
         )
+
+    def _came_compressed(self, file: CachedFile) -> bool:
+        """Bring all of *file* here without staging it; return whether that was done."""
+        path = self._origin_of(file)
+        if not path or self._large.is_busy(file) or not self._compressed.may_come(file):
+            return False
+        head = self._compressed.head_bytes
+        if not file.has(0, head) and not self._came_as_text(file, 0, head):
+            return False
+        key = ("compressed", file.ident)
+        return self._flights.run(lambda: self._take_compressed(path, file), key, carries=True)
+
+    def _take_compressed(self, path: str, file: CachedFile) -> bool:
+        raw = self._compressed.fetch(path, file)
+        if raw is None:
+            return False
+        try:
+            self._content.make_room(len(raw) - file.disk_bytes)
+        except OSError as exc:
+            if exc.errno != errno.ENOSPC:
+                raise
+            # In pieces there may be room for it.
+            self._compressed.refuse(file)
+            return False
+        starts = range(0, len(raw), _PUT_BYTES)
+        done = all(file.put(at, bytes(raw[at : at + _PUT_BYTES])) for at in starts)
+        self._content.used(file)
+        return done
 
     @contextmanager
     def _turn(self, file: CachedFile) -> Iterator[None]:

@@ -182,12 +182,12 @@ def test_renamed_while_it_is_sent(fs: Driver, there: Path, server: Server) -> No
 
 def test_rewritten_while_it_is_sent(fs: Driver, there: Path, server: Server) -> None:
     stall(server)
-    fs.write_file("f", b"A" * (2 * MIB))
+    fs.write_file("f", blob(2 * MIB))
     assert wait_for(lambda: begun(server))
-    fs.write_file("f", b"B" * (3 * MIB))
+    fs.write_file("f", blob(3 * MIB, 2))
     server.faults([])
     fs.land()
-    assert same(there / "f", b"B" * (3 * MIB))
+    assert same(there / "f", blob(3 * MIB, 2))
     assert os.listdir(there) == ["f"]
 
 

@@ -20,6 +20,7 @@ from firecrestfs.emulator import Emulator
 from firecrestfs.mount import Mount, build
 from firecrestfs.transfer.aliases import Aliases
 from firecrestfs.transfer.bundle import Bundler
+from firecrestfs.transfer.compressed import Compressed
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.large_stores import LargeStores
 from firecrestfs.transfer.leftovers import Leftovers
@@ -105,6 +106,7 @@ def engine(
         leftovers,
         Board(),
         stopped,
+        Compressed(bundler, takes_archives=True),
     )
     return TransferEngine(client, system, user, bundler, features, large)
 

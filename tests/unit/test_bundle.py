@@ -157,9 +157,9 @@ def test_what_is_made_is_written_down_before_and_forgotten_after(
     bundler = Bundler(client, "cluster", leftovers)
     real, seen = client.upload, []
 
-    def upload(system: str, directory: str, name: str, data: bytes) -> None:
+    def upload(system: str, directory: str, name: str, data: bytes, *, new: bool) -> None:
         seen.append(f"{directory}/{name}" in noted)
-        real(system, directory, name, data)
+        real(system, directory, name, data, new=new)
 
     client.upload = upload  # type: ignore[method-assign]
     try:
