@@ -89,6 +89,11 @@ class RemoteJobs:
         self._homes = homes
         self._stopped = stopped
 
+    @property
+    def folder(self) -> str:
+        """The directory of the user's own where jobs begin; empty where none is known."""
+        return self._homes[0].rstrip("/") if self._homes else ""
+
     def run(self, what: str, commands: str, check: Callable[[], None] = lambda: None) -> None:
         """Run *commands* by bash, with `set -e`; return when they are done.
 
@@ -97,23 +102,26 @@ class RemoteJobs:
         """
         begun = self.begin(what, commands)
         try:
-            pause = _FIRST_S
-            check()
-            while not self.look(begun):
-                if self._stopped.wait(pause):
-                    raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
-                pause = min(pause * 1.5, _LONGEST_S)
-                check()
+            self.wait(begun, check)
         finally:
             self.clear(begun)
+
+    def wait(self, begun: Begun, check: Callable[[], None] = lambda: None) -> None:
+        """Return when *begun* has ended well. Raises as `look` and *check* do."""
+        pause = _FIRST_S
+        check()
+        while not self.look(begun):
+            if self._stopped.wait(pause):
+                raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
+            pause = min(pause * 1.5, _LONGEST_S)
+            check()
 
     def begin(self, what: str, commands: str) -> Begun:
         """Submit *commands*, as for `run`; return at once. `clear` it in the end."""
         if not self._homes:
             raise os_error(errno.EIO, None, "no directory of yours for a job is known: set home")
-        folder = self._homes[0]
         mark = f"{OUR_PREFIX}{what}-{uuid.uuid4().hex[:12]}"
-        words = f"{folder.rstrip('/')}/{mark}.log"
+        words = f"{self.folder}/{mark}.log"
         self._leftovers.expect(words)
         directives = "\n".join(self._system.directives)
         if self._account:
@@ -126,7 +134,7 @@ class RemoteJobs:
             job_id = self._client.submit(
                 self._system.name,
                 script=script,
-                working_directory=folder,
+                working_directory=self._homes[0],
                 name=mark,
                 account=self._account,
                 standard_output=words,

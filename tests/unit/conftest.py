@@ -19,6 +19,7 @@ from firecrestfs.cache.transfers import Transfers
 from firecrestfs.emulator import Emulator
 from firecrestfs.mount import Mount, build
 from firecrestfs.transfer.aliases import Aliases
+from firecrestfs.transfer.appends import Appends
 from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.large_stores import LargeStores
@@ -101,6 +102,7 @@ def engine(
         features,
         Aliases(client, "cluster", leftovers, []),
         Placing(client, "cluster", user, features, bundler, jobs),
+        Appends(client, "cluster", jobs, transfers),
         transfers,
         leftovers,
         Board(),
