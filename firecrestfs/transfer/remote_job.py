@@ -120,9 +120,11 @@ class RemoteJobs:
         """Submit *commands*, as for `run`; return at once. `clear` it in the end."""
         if not self._homes:
             raise os_error(errno.EIO, None, "no directory of yours for a job is known: set home")
-        mark = f"{OUR_PREFIX}{what}-{uuid.uuid4().hex[:12]}"
-        words = f"{self.folder}/{mark}.log"
-        self._leftovers.expect(words)
+        marker = f"{what}-{uuid.uuid4().hex[:12]}"
+        mark = f"{OUR_PREFIX}{marker}"
+        # On v1 the script is a file there until it has been read.
+        words, file = f"{self.folder}/{mark}.log", f"{self.folder}/{mark}.sh"
+        self._leftovers.expect(words, file)
         directives = "\n".join(self._system.directives)
         if self._account:
             directives = directives.replace("{account}", self._account)
@@ -139,10 +141,14 @@ class RemoteJobs:
                 account=self._account,
                 standard_output=words,
                 standard_error="/dev/null",
+                marker=marker,
             )
         except BaseException:
             self._leftovers.remove(words)
+            # The scheduler may be about to read it: it goes with the next sweep.
+            self._leftovers.abandon(file)
             raise
+        self._leftovers.gone(file)
         now = time.monotonic()
         return Begun(job_id, words, now, now)
 
