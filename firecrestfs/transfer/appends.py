@@ -25,6 +25,7 @@ from firecrestfs.model import Attr, StoreItem
 
 from .bundle import OUR_PREFIX
 from .remote_job import Begun, RemoteJobs, quoted
+from .writeback import NO_ROOM
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ _CHANGED = "the file was changed meanwhile"
 _SCRIPT = """set -o pipefail
 changed() { echo "{changed}"; exit 3; }
 part() { tail -c +$((start + 1)) /dev/fd/9 | head -c "$1" || true; }
+type stat cmp > /dev/null
 exec 9<"$target"
 flock -w {patience} 9 || [ -e "$folder/piece" ]
 read -r inode now time < <(stat -L -c '%i %s %Y' /dev/fd/9)
@@ -237,15 +239,15 @@ class Appends:
         now = self._stat_or_none(record.path)
         if now is None or now.ino != record.ino or now.size < record.start:
             raise self._gone(record)
-        if self._is_ours(record, now):
-            if changed:
-                raise self._gone(record)
-            # Cut short: another job goes on where it stopped, once there is room where there isn't.
-            code = errno.EAGAIN if exc.errno == errno.EIO else exc.errno
-            raise os_error(code or errno.EAGAIN, record.path, exc.strerror)
-        if (now.size, now.mtime_ns // _SECOND) != (record.start, record.mtime):
+        untouched = (now.size, now.mtime_ns // _SECOND) == (record.start, record.mtime)
+        if exc.errno in NO_ROOM and (untouched or self._is_ours(record, now)):
+            raise exc
+        if untouched:
+            raise self._refused(record, exc)
+        if changed or not self._is_ours(record, now):
             raise self._gone(record)
-        raise self._refused(record, exc)
+        # It was cut short: another job goes on where it stopped.
+        raise os_error(errno.EAGAIN, record.path, exc.strerror)
 
     def _gone(self, record: AppendRecord) -> OSError:
         """End *record*; return the error after which the next try finds out what has changed."""

@@ -201,9 +201,9 @@ class Stores:
     def changed(self, *entries: Entry) -> None:
         """Tell the cluster of *entries* after the settle delay; what is written waits."""
         for entry in entries:
-            if entry.busy and not entry.path:
-                # It was unlinked while it is sent.
-                self._engine.large.supersede(entry.ident)
+            if not entry.path:
+                # It was unlinked, maybe while it is sent.
+                self.supersede(entry)
             if self._may_go(entry):
                 self._queue.add(entry.ident)
             elif not self._overlay.differs(entry):
@@ -222,6 +222,11 @@ class Stores:
     def cancel(self, entry: Entry) -> None:
         """Don't tell the cluster of *entry*, for now."""
         self._queue.cancel(entry.ident)
+
+    def supersede(self, entry: Entry) -> None:
+        """Let the bytes of *entry*, if they are on their way, not arrive."""
+        if entry.busy:
+            self._engine.large.supersede(entry.ident)
 
     def settle(self, entry: Entry) -> None:
         """Wait until the cluster isn't being told of *entry*."""

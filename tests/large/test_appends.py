@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from ..fs.drivers import Driver
-from ..fs.sites import Site
-from ..harness import Server, local_home, wait_for
-from .conftest import DIRECT, KINDS, LargeSites
+from ..harness import Server, wait_for
+from .conftest import DIRECT
 from .test_reading import MIB, blob, orders
 from .test_writing import same, uploads
 
@@ -33,7 +32,10 @@ def staged(server: Server) -> int:
 def left(there: Path) -> list[str]:
     """Return what there is of ours beside the test's directory, and in it."""
     return [
-        str(path) for top in (there.parent, there) for path in top.iterdir() if ".fcfs-" in path.name
+        str(path)
+        for top in (there.parent, there)
+        for path in top.iterdir()
+        if ".fcfs-" in path.name
     ]
 
 
@@ -218,9 +220,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("number", range(len(FAULTS)))
-def test_it_lands_once_all_the_same(
-    fs: Driver, there: Path, server: Server, number: int
-) -> None:
+def test_it_lands_once_all_the_same(fs: Driver, there: Path, server: Server, number: int) -> None:
     data = blob(MIB)
     (there / "f").write_bytes(data)
     fs.stat("f")
