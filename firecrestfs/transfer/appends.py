@@ -194,7 +194,7 @@ class Appends:
             raise self._refused(record, exc) from exc
 
     def _run(self, record: AppendRecord, check: Callable[[], None]) -> None:
-        begun = self._jobs.begin("append", _script(record))
+        begun = self._jobs.begin("append", script_of(record))
         self._transfers.note_append(replace(record, job=begun.job_id, words=begun.words))
         self._wait(begun, check)
 
@@ -298,7 +298,8 @@ def _job_of(record: AppendRecord) -> Begun:
     return Begun(record.job, record.words, now, now)
 
 
-def _script(record: AppendRecord) -> str:
+def script_of(record: AppendRecord) -> str:
+    """Return the commands that append what *record* tells of, once, however often they are run."""
     values = {"target": quoted(record.path), "folder": quoted(record.folder)}
     values |= {name: str(getattr(record, name)) for name in ("start", "size", "ino", "mtime")}
     given = "".join(f"{name}={value}\n" for name, value in values.items())
