@@ -149,7 +149,8 @@ class StateDirectory:
             local if record.path and local.exists() else None,
             record.since or None,
             reasons.get(path, ""),
-            record.tail or 0,
+            # The copy of a version that was closed before isn't what is shown.
+            0 if record.promised else record.tail or 0,
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..harness import SETTINGS, EmulatorProcess, local_home, wait_for
+from ..harness import SETTINGS, EmulatorProcess, client_of, local_home, wait_for
 from .power import Power
 from .site import Nursery, Site
 from .test_kills_everywhere import nothing_waits
@@ -158,6 +158,52 @@ def test_its_job_runs_late(site: Site, late: bool) -> None:
     # It was waited for, no second one was sent.
     assert submitted(site) == 1
     assert staged(site) == 0
+    site.unmount()
+    assert left(site) == []
+
+
+def test_its_job_was_cut_short(site: Site) -> None:
+    """Another one goes on where it stopped."""
+    server = site.nursery.server
+    server.set(queue_seconds=600.0)
+    site.mount()
+    server.requests(reset=True)
+    assert append(site)
+    assert wait_for(lambda: submitted(site) == 1, 15)
+    time.sleep(0.5)
+    site.kill()
+    [folder] = [path for path in local_home(server).iterdir() if "fcfs-append" in path.name]
+    (folder / "piece").rename(folder / "begun")
+    with (site.there / "log").open("ab") as file:
+        file.write(MORE[:4])
+    client = client_of(server)
+    [job] = [job for job in client.jobs("cluster") if not job.ended]
+    client.cancel("cluster", job.job_id)
+    server.set(queue_seconds=0.0)
+    take_up(site)
+    assert content(site) == OLD + MORE
+    site.unmount()
+    assert left(site) == []
+
+
+def test_it_is_discarded_while_its_job_waits(site: Site) -> None:
+    server = site.nursery.server
+    server.set(queue_seconds=600.0)
+    site.mount()
+    server.requests(reset=True)
+    assert append(site)
+    assert wait_for(lambda: submitted(site) == 1, 15)
+    fd = site.driver.open("/.firecrestfs/ctl", os.O_RDWR)
+    site.driver.write(fd, f"discard {site.driver.base}/log\n".encode())
+    site.driver.close(fd)
+    assert wait_for(lambda: nothing_waits(site), 15)
+    server.set(queue_seconds=0.0)
+    assert site.drain() == {}
+    assert all(job.ended for job in client_of(server).jobs("cluster"))
+    assert content(site) == OLD
+    kept = [path for path in (site.state_dir / "lost+found").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in kept] == [MORE]
+    assert (site.top / "log").stat().st_size == len(OLD)
     site.unmount()
     assert left(site) == []
 
