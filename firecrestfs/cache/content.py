@@ -165,10 +165,15 @@ class ContentCache:
                 self._used += bytes_taken(target.stat())
         return target
 
-    def keep_discarded(self, file: CachedFile, name: str) -> Path | None:
-        """Keep the changed bytes of *file* in lost+found for some days; return where."""
+    def keep_discarded(self, file: CachedFile, name: str, *, discarded: bool = True) -> Path | None:
+        """Keep the changed bytes of *file* in lost+found for some days; return where.
+
+        Not *discarded*: for good, nobody has given them up.
+        """
         local, start = self._dirty_dir / file.ident, file.tail or 0
-        return self._asides.keep(local, name, start, discarded=True) if local.exists() else None
+        if not local.exists():
+            return None
+        return self._asides.keep(local, name, start, discarded=discarded)
 
     def left_behind(self) -> list[str]:
         """Return the idents in the state directory that belong to no copy of this process."""

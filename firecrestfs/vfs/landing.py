@@ -224,7 +224,7 @@ class Landing:
     ) -> OSError | None:
         path = item.path
         if isinstance(result, ConflictError) and result.attr is None:
-            self._yielded(entry, result)
+            self._yielded(entry, result, item)
             return None
         if isinstance(result, ConflictError):
             self._notes.report(path, str(result.strerror))
@@ -268,12 +268,14 @@ class Landing:
         self._notes.tidy(entry)
         return None
 
-    def _yielded(self, entry: Entry, conflict: ConflictError) -> None:
+    def _yielded(self, entry: Entry, conflict: ConflictError, item: StoreItem) -> None:
         """Show theirs again; ours goes to lost+found."""
         kept = None
         if entry.file is not None:
             entry.file.store_failed()
-            kept = self._content.keep_discarded(entry.file, split(entry.where)[1])
+            name = split(entry.where)[1]
+            # What there is nothing any more to append to hasn't been given up by anybody.
+            kept = self._content.keep_discarded(entry.file, name, discarded=item.whole)
         self._notes.report(entry.where, f"{conflict.strerror}; yours is kept as {kept}")
         self._tree.forget(entry.where)
         self._notes.drop(entry)

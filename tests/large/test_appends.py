@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 from pathlib import Path
 
 import pytest
@@ -188,7 +190,10 @@ def test_it_changed_meanwhile(fs: Driver, there: Path, server: Server) -> None:
     assert same(there / "f", TEXT + b"theirs\n")
     told = [line for line in fs.errors() if "/f:" in line]
     assert "is kept as" in told[-1]
-    assert Path(told[-1].rpartition("is kept as ")[2]).read_bytes() == b"mine\n"
+    kept = Path(told[-1].rpartition("is kept as ")[2])
+    assert kept.read_bytes() == b"mine\n"
+    # Nobody has given it up: it stays.
+    assert kept.parent.name == "lost+found"
     fs.refresh()
     assert fs.stat("f").st_size == len(TEXT) + 7
     fs.append("f", b"again\n")
@@ -204,6 +209,48 @@ def test_it_is_gone_meanwhile(fs: Driver, there: Path) -> None:
     told = [line for line in fs.errors() if "/f:" in line]
     assert Path(told[-1].rpartition("is kept as ")[2]).read_bytes() == b"mine\n"
     assert os.listdir(there) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_done_to_it(fs: Driver, there: Path, server: Server, seed: int) -> None:
+    """Appending among other changes and looks, in any order; jobs that begin sooner or later."""
+    chance = random.Random(seed)
+    data = bytearray(blob(MIB, seed))
+    (there / "f").write_bytes(data)
+    for number in range(40):
+        server.set(queue_seconds=chance.choice([0.0, 0.0, 0.3]))
+        piece = b"%d " % number * chance.randint(1, 500)
+        match chance.choice("aaaaaarrRwtzls"):
+            case "a":
+                fs.append("f", piece)
+                data += piece
+            case "r":
+                fd = fs.open("f")
+                at = chance.randrange(len(data) + 1)
+                assert fs.pread(fd, 5000, at) == data[at : at + 5000], number
+                fs.close(fd)
+            case "R":
+                assert fs.read_file("f") == data, number
+            case "w":
+                fd = fs.open("f", os.O_RDWR)
+                at = chance.randrange(len(data) + 1)
+                fs.pwrite(fd, piece, at)
+                fs.close(fd)
+                data[at : at + len(piece)] = piece
+            case "t" if chance.random() < 0.3:
+                del data[chance.randrange(len(data) // 2, len(data)) :]
+                fs.truncate("f", len(data))
+            case "l":
+                fs.land()
+                assert same(there / "f", data), number
+            case "s":
+                time.sleep(0.3)
+        assert fs.stat("f").st_size == len(data), number
+    fs.land()
+    assert same(there / "f", data)
+    assert fs.read_file("f") == data
+    assert fs.errors() == []
+    assert left(there) == []
 
 
 FAULTS = [
