@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +58,8 @@ def append(site: Site, data: bytes = MORE) -> bool:
         with (site.top / "log").open("ab", buffering=0) as file:
             file.write(data)
     except OSError:
-        assert not site.lives
+        # It may be dying still.
+        assert wait_for(lambda: not site.lives, 5)
         return False
     return True
 
@@ -134,6 +138,34 @@ def test_a_second_death(site: Site) -> None:
             assert content(site) == OLD + MORE
             site.unmount()
             assert left(site) == []
+
+
+def test_kills_at_random_moments(site: Site) -> None:
+    """Line after line is appended: all that were closed are there, in order, each once."""
+    chance = random.Random(5)
+    known, closed = OLD, 0
+    for number in range(8):
+        site.nursery.server.set(queue_seconds=chance.choice([0.0, 0.0, 0.3]))
+        site.mount()
+        os.listdir(site.top)
+        end = threading.Timer(chance.uniform(0.02, 1.5), os.kill, (site.pid, signal.SIGKILL))
+        end.start()
+        lines = (b"%d of %d\n" % (each, number) for each in itertools.count())
+        line = next(lines)
+        while append(site, line):
+            known, closed, line = known + line, closed + 1, next(lines)
+            time.sleep(chance.choice([0.0, 0.05, 0.3]))
+        end.join()
+        take_up(site)
+        found = content(site)
+        assert found in (known, known + line), f"{number}: {found[-100:]!r}, {known[-100:]!r}"
+        known = found
+        site.kill()
+    assert closed > 8
+    site.mount()
+    os.listdir(site.top)
+    site.unmount()
+    assert left(site) == []
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "after the next mount"])
