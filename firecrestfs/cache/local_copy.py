@@ -170,7 +170,7 @@ class LocalCopy:
             self.move_to_dirty()
             return
         try:
-            os.rename(self._clean_path, self._dirty_path)
+            os.rename(self.clean_path, self.dirty_path)
         except OSError:
             # Nothing is here, or it lies on another disk: what is missed is fetched again.
             self.forget()

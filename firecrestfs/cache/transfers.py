@@ -149,28 +149,13 @@ class Transfers:
 
     def note_append(self, record: AppendRecord) -> None:
         """Write down an append, in place of an earlier one of the same copy."""
-        self._database.execute(
-            "INSERT OR REPLACE INTO appends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                record.ident,
-                record.system,
-                json.dumps(record.path),
-                json.dumps(record.folder),
-                record.start,
-                record.size,
-                str(record.ino),
-                record.mtime,
-                record.job,
-                json.dumps(record.words),
-            ),
-        )
+        self._database.execute(*_written(record))
 
     def retire_append(self, record: AppendRecord, ident: str) -> AppendRecord:
         """Write down, as *ident*, that all that is left of an append is to remove its folder."""
         retired = replace(record, ident=ident, path="")
-        with self._database.transaction():
-            self.end_append(record.ident)
-            self.note_append(retired)
+        forgotten = "DELETE FROM appends WHERE ident = ?", (record.ident,)
+        self._database.execute_all([forgotten, _written(retired)])
         return retired
 
     def appends(self, system: str) -> list[AppendRecord]:
@@ -239,6 +224,22 @@ def _record(
         marks,
         bool(complete),
         landed,
+    )
+
+
+def _written(record: AppendRecord) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that writes *record* down, and its values."""
+    return "INSERT OR REPLACE INTO appends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (
+        record.ident,
+        record.system,
+        json.dumps(record.path),
+        json.dumps(record.folder),
+        record.start,
+        record.size,
+        str(record.ino),
+        record.mtime,
+        record.job,
+        json.dumps(record.words),
     )
 
 
