@@ -30,7 +30,8 @@ class Asides:
         directory = self.top / (time.strftime(f"{_DISCARDED}%Y-%m-%d") if discarded else "")
         for each in (self.top, directory):
             each.mkdir(exist_ok=True, mode=0o700)
-        return directory / f"{kept}-{ident[:8]}"
+        # Idents of one process begin alike, and end with a number.
+        return directory / f"{kept}-{ident[:8]}{ident[20:].lstrip('0')}"
 
     def keep(self, local: Path, name: str, start: int = 0, *, discarded: bool = False) -> Path:
         """Keep the bytes of *local* (which stays), by a link where possible; return where.
