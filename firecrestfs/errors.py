@@ -4,6 +4,7 @@
      ├ FirecrestException        the server (or the way to it) refused; see `.responses`
      ├ ConflictError             both versions of a file survive, ours under `.landed_as`
      └ NotYetError               the cluster is still at it: ask again
+        └ NotAppendedError       … or store the whole file: what was appended can't go alone
 
 Python's own `OSError` constructor picks `FileNotFoundError` and friends; the subclasses of
 `FirecrestException` in `api.faults` do the same for the server's refusals.
@@ -94,6 +95,14 @@ class NotYetError(OSError):
     def __init__(self, path: str, pause_s: float) -> None:
         super().__init__(errno.EAGAIN, "waits for a job on the cluster", path)
         self.pause_s = pause_s
+
+
+class NotAppendedError(NotYetError):
+    """What was appended to `filename` can't be stored alone, and nothing of it was."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, 1.0)
+        self.strerror = f"what was appended can't be stored alone: {reason}"
 
 
 def os_error(code: int, path: str | None = None, text: str | None = None) -> OSError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import mountpoints
-from .cache.asides import LOST_NAME, Asides
+from .cache.asides import LOST_NAME, Asides, tail_name
 from .cache.database import Database
 from .cache.journal import Journal, Record
 from .config import state_home
@@ -47,7 +47,8 @@ class Origin:
 class Kept:
     """One change that has not landed. `path` begins with the system; `since` is epoch seconds.
 
-    `local` is the file with its bytes, None for a change that has none.
+    `local` is the file with its bytes, None for a change that has none. Those before `start` are
+    the cluster's, not all of them are here.
     """
 
     ident: str
@@ -57,6 +58,7 @@ class Kept:
     local: Path | None
     since: float | None
     error: str = ""
+    start: int = 0
 
 
 class StateDirectory:
@@ -106,7 +108,8 @@ class StateDirectory:
         """Give up *row*: its bytes go to lost+found for seven days. The lock must be held."""
         where = None
         if row.local is not None and row.local.exists():
-            where = Asides(self.path).keep(row.local, row.path.rpartition("/")[2], discarded=True)
+            name = row.path.rpartition("/")[2]
+            where = Asides(self.path).keep(row.local, name, row.start, discarded=True)
             row.local.unlink()
         with self._journal() as journal:
             journal.forget(row.ident)
@@ -146,6 +149,8 @@ class StateDirectory:
             local if record.path and local.exists() else None,
             record.since or None,
             reasons.get(path, ""),
+            # The copy of a version that was closed before isn't what is shown.
+            0 if record.promised else record.tail or 0,
         )
 
 
@@ -190,28 +195,31 @@ def _locked(fd: int) -> bool:
         time.sleep(0.02)
 
 
-def copy_out(source: Path, target: Path) -> Path:
+def copy_out(source: Path, target: Path, start: int = 0) -> Path:
     """Copy a file or link to *target*, or beside it where something is there; return where.
 
-    Nothing is ever overwritten. Times and permissions go along.
+    Nothing is ever overwritten. Times and permissions go along. Of what was appended to a file that
+    is not all here, what there is from *start* on is copied, under a name that tells so.
     """
+    target = target.with_name(tail_name(target.name, start))
     target.parent.mkdir(parents=True, exist_ok=True)
     for number in range(10_000):
         free = target if number == 0 else target.with_name(f"{target.name}.{number}")
         try:
-            _copy_new(source, free)
+            _copy_new(source, free, start)
         except FileExistsError:
             continue
         return free
     raise os_error(errno.EEXIST, str(target), "too many copies of this name")
 
 
-def _copy_new(source: Path, target: Path) -> None:
+def _copy_new(source: Path, target: Path, start: int) -> None:
     if source.is_symlink():
         target.symlink_to(os.readlink(source))
         return
     with source.open("rb") as data:
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        data.seek(start)
         with os.fdopen(fd, "wb") as copy:
             shutil.copyfileobj(data, copy, 1 << 20)
     with suppress(OSError):

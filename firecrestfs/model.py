@@ -289,7 +289,9 @@ class StoreItem:
     take bits for group and others from the mode, as it would from a file that was made there.
     `written_ns` is when it was written here: a time for where one must be given. `sent` are size
     and SHA-256 of earlier stores whose outcome isn't known, `torn` the bytes of the last of them.
-    `inherits`: the parent passes on an ACL or, to a directory, its group.
+    `inherits`: the parent passes on an ACL or, to a directory, its group. `ident` names the local
+    copy. `tail`: all before that byte is `base`, and `data` is what follows, as far as it can be
+    stored alone; unless it is `whole`, `local` holds nothing else.
     """
 
     key: int
@@ -306,6 +308,9 @@ class StoreItem:
     torn: bytes = b""
     inherits: bool = False
     local: LocalFile | None = None
+    ident: str = ""
+    tail: int | None = None
+    whole: bool = True
 
     @property
     def size(self) -> int:

@@ -11,6 +11,7 @@ from .config import Config
 from .door import caller, patience
 from .model import System, UserInfo
 from .transfer.aliases import Aliases
+from .transfer.appends import Appends
 from .transfer.bundle import Bundler
 from .transfer.compressed import Compressed
 from .transfer.compressed_reads import CompressedReads
@@ -64,6 +65,7 @@ class StagedParts:
         aliases = Aliases(client, name, leftovers, homes)
         jobs = RemoteJobs(client, system, user, leftovers, homes, stopped)
         placing = Placing(client, name, user, features, bundler, jobs)
+        appends = Appends(client, name, jobs, transfers)
         stores = LargeStores(
             client,
             system,
@@ -71,6 +73,7 @@ class StagedParts:
             features,
             aliases,
             placing,
+            appends,
             transfers,
             leftovers,
             board,
@@ -113,7 +116,7 @@ class StagedParts:
         staging = Staging(client, system, self.user, self.aliases, self.leftovers, stopped)
         same = engine.is_same_version
         large = LargeReads(staging, client.objects, content, self.board, origin_of, same, stopped)
-        return Fetching(
+        fetching = Fetching(
             tree,
             overlay,
             content,
@@ -129,3 +132,5 @@ class StagedParts:
             caller,
             self.hydrate,
         )
+        stores.landing.complete = fetching.complete
+        return fetching

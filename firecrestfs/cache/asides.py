@@ -11,6 +11,8 @@ import shutil
 import time
 from pathlib import Path
 
+from .copying import copy_end
+
 LOST_NAME = "lost+found"
 _DISCARDED = "discarded-"
 
@@ -28,12 +30,19 @@ class Asides:
         directory = self.top / (time.strftime(f"{_DISCARDED}%Y-%m-%d") if discarded else "")
         for each in (self.top, directory):
             each.mkdir(exist_ok=True, mode=0o700)
-        return directory / f"{kept}-{ident[:8]}"
+        # Idents of one process begin alike, and end with a number.
+        return directory / f"{kept}-{ident[:8]}{ident[20:].lstrip('0')}"
 
-    def keep(self, local: Path, name: str, *, discarded: bool = False) -> Path:
-        """Keep the bytes of *local* (which stays), by a link where possible; return where."""
-        target = self.place(local.name, name, discarded=discarded)
+    def keep(self, local: Path, name: str, start: int = 0, *, discarded: bool = False) -> Path:
+        """Keep the bytes of *local* (which stays), by a link where possible; return where.
+
+        Those before *start* aren't its own: a file of what is behind them is kept then.
+        """
+        target = self.place(local.name, tail_name(name, start), discarded=discarded)
         target.unlink(missing_ok=True)
+        if start:
+            copy_end(local, target, start)
+            return target
         try:
             os.link(local, target)
         except OSError:
@@ -55,7 +64,17 @@ class Asides:
         for directory, _, names in os.walk(self.top):
             for name in names:
                 try:
-                    total += os.lstat(os.path.join(directory, name)).st_size
+                    total += bytes_taken(os.lstat(os.path.join(directory, name)))
                 except FileNotFoundError:
                     continue
         return total
+
+
+def tail_name(name: str, start: int) -> str:
+    """Return *name*, or, for what was appended to a file of it behind *start*, that it is so."""
+    return f"{name}.appended" if start else name
+
+
+def bytes_taken(stat: os.stat_result) -> int:
+    """Return how many bytes a file takes: holes take none."""
+    return min(stat.st_size, stat.st_blocks * 512)

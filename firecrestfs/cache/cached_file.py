@@ -1,8 +1,9 @@
 """One local copy of a file: its bytes, what was changed in it here, and what has been stored.
 
 A copy is *complete*, or holds some ranges of a large file, or nothing yet; only a complete one is
-ever changed. It lives in the cache directory while it is clean and in
-the state directory from its first local change until that change has landed.
+ever changed, except at its end: what is appended is its *tail*, for as long as nothing else was
+changed. It lives in the cache directory while it is clean and in the state directory from its
+first local change until that change has landed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, LocalFile, Source
@@ -27,7 +29,9 @@ __all__ = ["CachedFile", "Snapshot", "State"]
 class Snapshot:
     """What one store carries: the bytes and attributes at one generation.
 
-    Of a large file the bytes are in `local`, and may change: the store finds out.
+    Of a large file the bytes are in `local`, and may change: the store finds out. Where it was only
+    appended to, `data` is what has come after the byte `tail`, unless that is large, too, or can't
+    be stored alone; `whole` tells whether `local` has all that was before.
 
     `mode` and `mtime_ns` are None where nobody asked for them; `base` is the remote file this was
     based on, None for a new one.
@@ -40,6 +44,22 @@ class Snapshot:
     mtime_ns: int | None
     base: Attr | None
     local: LocalFile | None = None
+    tail: int | None = None
+    whole: bool = True
+
+
+class Promise(NamedTuple):
+    """The version of a changed copy that is to survive our death, as a journal has to know it.
+
+    `size` and `crc`, as `checksum_of` tells it from `tail` on, are those of the last whole version,
+    -1 and 0 where there is none; `beside` is the name of a copy of it, "" where it is the file
+    itself, or the beginning of it.
+    """
+
+    size: int
+    crc: int
+    beside: str
+    tail: int | None
 
 
 class CachedFile(FetchedFile):
@@ -51,10 +71,14 @@ class CachedFile(FetchedFile):
     def __init__(self, clean_dir: Path, dirty_dir: Path, ident: str, attr: Attr) -> None:
         super().__init__(clean_dir, dirty_dir, ident, attr)
         self._closed_generation = -1  # what the last close promised to store
-        # Size and checksum of what was written from the beginning on, one piece after the other.
+        # Size and checksum of what was written from the beginning, or from where the tail begins,
+        # one piece after the other.
         self._summed: tuple[int, int] | None = None
         self.handed_over = False  # it was changed by path while handles that write were open
         self._promised = ""  # name of the copy of that version, while a newer one is written
+        self._promised_tail: int | None = None  # of that copy
+        # Size and checksum of the last version that shall survive, of one that has a tail.
+        self._kept: tuple[int, int] | None = None
 
     @property
     def promised(self) -> str:
@@ -96,11 +120,22 @@ class CachedFile(FetchedFile):
             self._summed = (0, 0)
 
     def recover(
-        self, base: Attr | None, mode: int | None, exact_mode: bool, mtime_ns: int | None
+        self,
+        base: Attr | None,
+        mode: int | None,
+        exact_mode: bool,
+        mtime_ns: int | None,
+        tail: int | None = None,
     ) -> None:
-        """Take up what an earlier process left: the bytes are in the state directory."""
+        """Take up what an earlier process left: the bytes are in the state directory.
+
+        Those before *tail* are to be fetched, where they are needed.
+        """
         with self._lock:
-            self._copy.in_dirty_dir = self._copy.complete = True
+            self._copy.in_dirty_dir = True
+            self._copy.complete, self._tail = tail is None, tail
+            if tail is not None:
+                self._copy.keep_tail(tail, self._attr.size)
             self._state = State.DIRTY
             self._base = base
             self._wanted_mode, self._exact_mode = mode, exact_mode
@@ -114,31 +149,55 @@ class CachedFile(FetchedFile):
             )
             self._generation += 1
 
-    def begin_change(self) -> None:
-        """Get ready to be changed: a version that was closed and isn't stored is kept beside.
+    def begin_change(self, *, appending: bool = False) -> None:
+        """Get ready to be changed: a version that was closed and isn't stored is kept.
 
-        Raises ESTALE where the copy was discarded: nothing would ever store it.
+        *appending*: bytes will be put behind the others, which need not be here if it is
+        `appendable`. Raises ESTALE where the copy was discarded: nothing would ever store it.
         """
         with self._lock:
             self._require_kept_locked()
-            unstored = self._state is not State.CLEAN
-            if not unstored:
+            if self._state is State.CLEAN:
                 self._summed = None
-            if unstored and self._closed_generation == self._generation and not self._promised:
-                name = f"{self.ident}.closed"
-                if copy_beside(self._copy.dirty_path, self._copy.dirty_path.with_name(name)):
-                    self._promised = name
-            self._become_dirty_locked()
+            elif not appending or self._tail is None:
+                self._keep_promise_locked()
+            self._become_dirty_locked(appending)
             self._generation += 1
 
-    def closed(self) -> tuple[int, int]:
-        """Note that what was written is whole. Return its size and what `checksum_of` tells."""
+    def _keep_promise_locked(self) -> None:
+        """Copy the last version that was closed: it is about to be overwritten."""
+        closed = self._closed_generation == self._generation or self._kept is not None
+        if self._promised or not closed:
+            return
+        name = f"{self.ident}.closed"
+        target = self._copy.dirty_path.with_name(name)
+        if copy_beside(self._copy.dirty_path, target, self._tail or 0):
+            if self._kept is not None:
+                os.truncate(target, self._kept[0])
+            self._promised, self._promised_tail = name, self._tail
+
+    def _keep_locked(self) -> tuple[int, int]:
+        """Return size and checksum of what is here now; of one with a tail they are kept."""
+        start = self._tail or 0
+        size, known = self._attr.size, self._summed
+        crc = (
+            known[1]
+            if known is not None and known[0] == size - start
+            else checksum_of(self._copy.dirty_path, start)
+        )
+        if self._tail is not None:
+            self._kept = (size, crc)
+        return size, crc
+
+    def promise(self, *, closed: bool) -> Promise:
+        """Return what is to survive. *closed*: that is what is here now, it is whole."""
         with self._lock:
-            self._closed_generation = self._generation
-            size, known = self._attr.size, self._summed
-            if known is not None and known[0] == size:
-                return size, known[1]
-            return size, checksum_of(self._copy.dirty_path)
+            size, crc = (-1, 0) if self._kept is None else self._kept
+            if closed and (self._state is not State.CLEAN or self._base is None):
+                self._closed_generation = self._generation
+                size, crc = self._keep_locked()
+            tail = self._promised_tail if self._promised else self._tail
+            return Promise(size, crc, self._promised, tail)
 
     def drop_promised(self) -> None:
         """Forget the version that was closed before: a newer one is whole, or it has landed."""
@@ -148,16 +207,19 @@ class CachedFile(FetchedFile):
     def _drop_promised_locked(self) -> None:
         if self._promised:
             self._copy.dirty_path.with_name(self._promised).unlink(missing_ok=True)
-            self._promised = ""
+            self._promised, self._promised_tail = "", None
 
-    def write(self, data: bytes, offset: int | None) -> int:
+    def write(self, data: bytes, offset: int | None, *, appending: bool = False) -> int:
         """Write *data* at *offset* (None: at the end). The copy must be complete.
 
-        Raises ESTALE where the copy was discarded: nothing would ever store it.
+        Or, *appending* at the end, `appendable`. Raises ESTALE where the copy was discarded:
+        nothing would ever store it.
         """
         with self._lock:
             self._require_kept_locked()
-            self._become_dirty_locked()
+            if not (self._copy.complete or (appending and self.appendable)):
+                raise os_error(errno.EIO, None, "not all that is before these bytes is here")
+            self._become_dirty_locked(appending)
             at = self._attr.size if offset is None else offset
             fd = self._copy.open()
             done = 0
@@ -165,8 +227,9 @@ class CachedFile(FetchedFile):
                 while done < len(data):
                     done += os.pwrite(fd, data[done:], at + done)
             finally:
-                self._summed = sum_on(self._summed, at, data[:done])
+                self._summed = sum_on(self._summed, at - (self._tail or 0), data[:done])
                 if done:
+                    self._copy.put_in(at, at + done)
                     self._modified_locked(max(self._attr.size, at + done))
             return done
 
@@ -177,7 +240,7 @@ class CachedFile(FetchedFile):
             self._become_dirty_locked()
             os.ftruncate(self._copy.open(os.O_CREAT), size)
             self._summed = (0, 0) if size == 0 else None
-            self._copy.complete = True
+            self._copy.be_complete()
             self._modified_locked(size)
 
     def sync(self) -> None:
@@ -198,8 +261,19 @@ class CachedFile(FetchedFile):
         with self._lock:
             if self._state is State.CLEAN or self._discarded:
                 return None
-            local = self._copy.as_local_file()
-            data = b"" if local.size > limit else self._copy.path.read_bytes()
+            local, whole, tail = self._copy.as_local_file(), self._copy.complete, self._tail
+            if not whole and tail is None:
+                # It is just being emptied.
+                return None
+            direct = whole and local.size <= limit
+            data = self._copy.path.read_bytes() if direct else b""
+            if direct or (whole and self.whole_only):
+                tail = None
+            elif tail is not None:
+                # That much may be on the cluster by the time that somebody asks: it is promised.
+                self._keep_locked()
+                if local.size - tail <= limit and not self.whole_only:
+                    data = self._copy.read_end(tail, local.size)
             if local.size != self._attr.size:
                 raise os_error(errno.EIO, None, "the local copy has lost bytes; it was set aside")
             self._state = State.STORING
@@ -210,14 +284,21 @@ class CachedFile(FetchedFile):
                 self._exact_mode,
                 self._wanted_mtime_ns,
                 self._base,
-                local if local.size > limit else None,
+                None if direct else local,
+                tail,
+                whole,
             )
 
     def stored(self, snapshot: Snapshot, remote: Attr) -> bool:
-        """Note that *snapshot* landed as *remote*. Return whether nothing is left to store."""
+        """Note that *snapshot* landed as *remote*. Return whether nothing is left to store.
+
+        Of what was appended it may be the beginning only.
+        """
         with self._lock:
             self._base = remote
             unchanged = self._generation == snapshot.generation
+            unchanged = unchanged and (snapshot.tail is None or remote.size == self._attr.size)
+            self._move_tail_locked(None if unchanged else remote.size)
             self._state = State.CLEAN if unchanged else State.DIRTY
             if unchanged:
                 self._drop_promised_locked()
@@ -262,8 +343,14 @@ class CachedFile(FetchedFile):
         if self._discarded:
             raise os_error(errno.ESTALE, None, "it changed on the cluster: open it again")
 
-    def _become_dirty_locked(self) -> None:
-        if not self._copy.complete:
+    def _become_dirty_locked(self, appending: bool = False) -> None:
+        if not appending:
+            self._end_tail_locked()
+        elif self._state is State.CLEAN and self.appendable:
+            self._tail, self._kept, self._summed = self._attr.size, None, (0, 0)
+        if self._tail is not None:
+            self._copy.begin_tail(self._attr.size)
+        elif not (self._copy.complete or self._copy.in_dirty_dir):
             # Of a large file that is emptied: it goes without having been fetched.
             self._copy.forget()
         self._copy.move_to_dirty()
@@ -276,7 +363,20 @@ class CachedFile(FetchedFile):
         self._wanted_mtime_ns = None
         self._generation += 1
 
+    def _move_tail_locked(self, start: int | None) -> None:
+        """Let the tail begin at *start*: what was before is on the cluster. None: all is."""
+        if self._tail is None or start is None:
+            self._end_tail_locked()
+            return
+        path, kept = self._copy.dirty_path, self._kept
+        self._tail, self._summed, self._kept = start, None, None
+        if kept is not None and kept[0] > start:
+            self._kept = (kept[0], checksum_of(path, start, kept[0]))
+
+    def _end_tail_locked(self) -> None:
+        if self._tail is not None:
+            self._tail = self._kept = self._summed = None
+
     def _move_to_clean_locked(self) -> None:
-        copy = self._copy
-        if copy.in_dirty_dir and copy.complete and not self._discarded:
-            copy.move_to_clean()
+        if self._copy.in_dirty_dir and not self._discarded:
+            self._copy.move_to_clean()

@@ -18,9 +18,9 @@ from pathlib import Path
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr
 
-from .asides import Asides
+from .asides import Asides, bytes_taken, tail_name
 from .cached_file import CachedFile
-from .copying import checksum_of
+from .copying import checksum_of, copy_end
 from .local_copy import begin_sync
 
 #: Bytes of the local disk that are never taken.
@@ -82,13 +82,14 @@ class ContentCache:
     def recover(self, ident: str, attr: Attr) -> CachedFile | None:
         """Return the copy *ident* that an earlier process left, None where its bytes are gone."""
         try:
-            size = (self._dirty_dir / ident).stat().st_size
+            found = (self._dirty_dir / ident).stat()
         except FileNotFoundError:
             return None
-        file = CachedFile(self._clean_dir, self._dirty_dir, ident, replace(attr, size=size))
+        shown = replace(attr, size=found.st_size)
+        file = CachedFile(self._clean_dir, self._dirty_dir, ident, shown)
         with self._lock:
             self._files[ident] = file
-            self._used += size
+            self._used += bytes_taken(found)
         return file
 
     def take_promised(self, promised: str, ident: str) -> bool:
@@ -101,10 +102,10 @@ class ContentCache:
             return False
         return True
 
-    def is_whole(self, ident: str, size: int, crc: int) -> bool:
-        """Tell whether the bytes of *ident* are those that were there when it was closed."""
+    def is_whole(self, ident: str, size: int, crc: int, tail: int = 0) -> bool:
+        """Tell whether the bytes of *ident*, from *tail* on, are those of when it was closed."""
         path = self._dirty_dir / ident
-        return crc != -1 and path.stat().st_size == size and checksum_of(path) == crc
+        return crc != -1 and path.stat().st_size == size and checksum_of(path, tail) == crc
 
     def sync_dirty(self, idents: Sequence[str]) -> None:
         """Bring the bytes of *idents* to the disk; those of copies that are gone are of no matter.
@@ -131,28 +132,48 @@ class ContentCache:
         finally:
             os.close(fd)
 
+    def dirty_size(self, ident: str) -> int:
+        """Return how many bytes *ident* has in the state directory; 0 where it isn't there."""
+        with suppress(FileNotFoundError):
+            return (self._dirty_dir / ident).stat().st_size
+        return 0
+
+    def remove_dirty(self, ident: str) -> None:
+        """Remove *ident* from the state directory: nothing in it is its own."""
+        (self._dirty_dir / ident).unlink(missing_ok=True)
+
     def drop_empty(self, ident: str) -> bool:
         """Remove the bytes of *ident* where there are none; return whether that was so."""
-        path = self._dirty_dir / ident
-        with suppress(FileNotFoundError):
-            if path.stat().st_size:
-                return False
-            path.unlink()
+        if self.dirty_size(ident):
+            return False
+        self.remove_dirty(ident)
         return True
 
-    def set_aside(self, ident: str, name: str) -> Path:
-        """Move the bytes of *ident* to lost+found, under a name that tells what they were."""
-        target = self._asides.place(ident, name)
+    def set_aside(self, ident: str, name: str, start: int = 0) -> Path:
+        """Move the bytes of *ident* to lost+found, under a name that tells what they were.
+
+        Those before *start* aren't its own; they stay, and it ends there.
+        """
+        source, target = self._dirty_dir / ident, self._asides.place(ident, tail_name(name, start))
         with suppress(FileNotFoundError):
-            (self._dirty_dir / ident).rename(target)
+            if start:
+                copy_end(source, target, start)
+                os.truncate(source, start)
+            else:
+                source.rename(target)
             with self._lock:
-                self._used += target.stat().st_size
+                self._used += bytes_taken(target.stat())
         return target
 
-    def keep_discarded(self, file: CachedFile, name: str) -> Path | None:
-        """Keep the changed bytes of *file* in lost+found for some days; return where."""
-        local = self._dirty_dir / file.ident
-        return self._asides.keep(local, name, discarded=True) if local.exists() else None
+    def keep_discarded(self, file: CachedFile, name: str, *, discarded: bool = True) -> Path | None:
+        """Keep the changed bytes of *file* in lost+found for some days; return where.
+
+        Not *discarded*: for good, nobody has given them up.
+        """
+        local, start = self._dirty_dir / file.ident, file.tail or 0
+        if not local.exists():
+            return None
+        return self._asides.keep(local, name, start, discarded=discarded)
 
     def left_behind(self) -> list[str]:
         """Return the idents in the state directory that belong to no copy of this process."""

@@ -16,10 +16,11 @@ _SUM_BYTES = 16 << 20
 _FICLONE = 0x40049409
 
 
-def copy_beside(source: Path, target: Path) -> bool:
+def copy_beside(source: Path, target: Path, start: int = 0) -> bool:
     """Copy *source* to *target*, by sharing its blocks where the file system can.
 
-    False, and no copy, where that can't be done quickly. After an error there is none either.
+    What lies before *start* need not be copied. False, and no copy, where that can't be done
+    quickly. After an error there is none either.
     """
     done = False
     try:
@@ -27,7 +28,9 @@ def copy_beside(source: Path, target: Path) -> bool:
             with suppress(OSError):
                 fcntl.ioctl(new.fileno(), _FICLONE, old.fileno())
                 done = True
-            if not done and os.fstat(old.fileno()).st_size <= _COPY_BYTES:
+            if not done and os.fstat(old.fileno()).st_size - start <= _COPY_BYTES:
+                old.seek(start)
+                new.seek(start)
                 shutil.copyfileobj(old, new, 1 << 20)
                 done = True
     except OSError:
@@ -37,6 +40,16 @@ def copy_beside(source: Path, target: Path) -> bool:
         if not done:
             target.unlink(missing_ok=True)
     return done
+
+
+def copy_end(source: Path, target: Path, start: int) -> None:
+    """Make *target* a copy of what *source* holds from *start* on."""
+    with source.open("rb") as old, target.open("wb") as new:
+        os.fchmod(new.fileno(), 0o600)
+        old.seek(start)
+        shutil.copyfileobj(old, new, 1 << 20)
+        new.flush()
+        os.fsync(new.fileno())
 
 
 def sum_on(before: tuple[int, int] | None, offset: int, data: bytes) -> tuple[int, int] | None:
@@ -49,10 +62,17 @@ def sum_on(before: tuple[int, int] | None, offset: int, data: bytes) -> tuple[in
     return offset + len(data), zlib.crc32(data, before[1])
 
 
-def checksum_of(path: Path) -> int:
-    """Return a checksum of the bytes at *path*; -1 for a file too large, or absent."""
+def checksum_of(path: Path, start: int = 0, end: int | None = None) -> int:
+    """Return a checksum of the bytes at *path*, from *start* up to *end* (None: all there are).
+
+    -1 for too many of them, or no file.
+    """
     try:
-        data = path.read_bytes() if path.stat().st_size <= _SUM_BYTES else None
+        with path.open("rb") as file:
+            size = (os.fstat(file.fileno()).st_size if end is None else end) - start
+            if size > _SUM_BYTES:
+                return -1
+            file.seek(start)
+            return zlib.crc32(file.read(max(size, 0)))
     except FileNotFoundError:
         return -1
-    return -1 if data is None else zlib.crc32(data)

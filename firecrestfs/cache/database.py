@@ -21,7 +21,7 @@ from firecrestfs.errors import os_error
 log = logging.getLogger(__name__)
 
 #: Raised with every change of the tables; a database of a newer program is left alone.
-_VERSION = 3
+_VERSION = 4
 #: SQLite's own log is folded into the database when it is longer.
 _LONG_WAL_BYTES = 16 << 20
 #: Held back for some thousand changes on a full disk.

@@ -36,6 +36,11 @@ class FetchedFile(FileAttributes):
         return self._copy.complete
 
     @property
+    def remote_size(self) -> int:
+        """How many bytes, from the first on, can be fetched: the others were appended here."""
+        return self._attr.size if self._tail is None else self._tail
+
+    @property
     def opens(self) -> int:
         """Number of open handles."""
         return self._opens
@@ -80,7 +85,8 @@ class FetchedFile(FileAttributes):
         The last missing part makes the copy complete.
         """
         with self._lock:
-            if self._state is not State.CLEAN or (self._discarded and not self._opens):
+            of_base = self._state is State.CLEAN or self._tail is not None
+            if not of_base or (self._discarded and not self._opens):
                 return False
             if not self._copy.complete:
                 self._copy.put(offset, data, self._attr.size)

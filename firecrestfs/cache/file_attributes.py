@@ -29,6 +29,8 @@ class FileAttributes:
         self._wanted_mtime_ns: int | None = None
         self._state = State.CLEAN  # of the bytes
         self._generation = 0
+        self._tail: int | None = None
+        self.whole_only = False  # what is appended can't be stored alone; for anyone to set
         self._times_given = False  # those shown were set here, while it was clean
         self._same: Attr | None = None  # the last attributes that were found to describe it
 
@@ -46,6 +48,23 @@ class FileAttributes:
     def state(self) -> State:
         """Where the copy stands against the cluster."""
         return self._state
+
+    @property
+    def tail(self) -> int | None:
+        """Where that begins which was put behind the bytes of `base`; None: they may differ."""
+        return self._tail
+
+    @property
+    def appendable(self) -> bool:
+        """Whether bytes can be put behind those of the remote file, though they aren't here.
+
+        Only a stat tells for certain which file, and which version of it, that is.
+        """
+        if self._state is not State.CLEAN:
+            return self._tail is not None
+        base = self._base
+        proven = base is not None and base.source is Source.STAT and base.ino != 0
+        return proven and base is not None and base.size == self._attr.size
 
     @property
     def wanted(self) -> tuple[int | None, bool, int | None]:

@@ -60,6 +60,8 @@ class Record:
     `sent` lists the stores that were begun, as (size, SHA-256); `attempted` is where such a store
     may have left a new file; `moving` is a move that was begun: target, dev and ino.
     `promised` names the copy of the last closed version while a newer one is being written.
+    `tail`: up to there the bytes of that version are those of `base`, which need not be here; `crc`
+    is of what follows. While it is appended to, it has no copy, and `size` is where it ends.
     `inherits`: the parent passes on an ACL or, to directories, its group. `link_of`: this is to be
     a hard link to the entry of that ident.
     """
@@ -79,6 +81,7 @@ class Record:
     size: int = -1
     crc: int = 0
     promised: str = ""
+    tail: int | None = None
     sent: tuple[tuple[int, str], ...] = ()
     attempted: str = ""
     moving: tuple[str, int, int] | None = None
@@ -196,6 +199,7 @@ _MORE = (
     "size",
     "crc",
     "promised",
+    "tail",
     "inherits",
     "link_of",
 )

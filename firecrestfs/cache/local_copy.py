@@ -99,6 +99,22 @@ class LocalCopy:
             os.ftruncate(fd, size)
             self.complete = True
 
+    def read_end(self, start: int, end: int) -> bytes:
+        """Return the bytes from *start* up to *end*, which must be here."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def put_in(self, start: int, end: int) -> None:
+        """Note that the bytes from *start* up to *end* were written, by its owner."""
+        if not self.complete:
+            self.present.add(start, end)
+
+    def be_complete(self) -> None:
+        """Note that all there shall be is here."""
+        self.complete = True
+        self.present.clear()
+
     def grow(self) -> None:
         """Hold, of a copy that becomes longer, what it held."""
         if self.complete:
@@ -148,8 +164,30 @@ class LocalCopy:
                 self._move(self.clean_path, self.dirty_path)
             self.in_dirty_dir = True
 
+    def begin_tail(self, size: int) -> None:
+        """Let the bytes lie where they survive, though not all of *size* are here."""
+        if self.complete or self.in_dirty_dir:
+            self.move_to_dirty()
+            return
+        try:
+            os.rename(self.clean_path, self.dirty_path)
+        except OSError:
+            # Nothing is here, or it lies on another disk: what is missed is fetched again.
+            self.forget()
+        self.in_dirty_dir = True
+        os.ftruncate(self.open(os.O_CREAT), size)
+
+    def keep_tail(self, start: int, size: int) -> None:
+        """Hold, of the dirty bytes that an earlier process left, those from *start* to *size*."""
+        _punch(self.open(), 0, start)
+        self.close()
+        self.present.add(start, size)
+
     def move_to_clean(self) -> None:
         """Let the bytes lie where they may go; where that fails they stay."""
+        if not (self.complete or self.present):
+            self.forget()
+            return
         try:
             self._move(self.dirty_path, self.clean_path)
         except OSError as exc:
@@ -165,6 +203,10 @@ class LocalCopy:
             if exc.errno != errno.EXDEV:
                 raise
             self.close()
+            if not self.complete:
+                # With its holes it could be too large; and it can be fetched again.
+                self.forget()
+                return
             shutil.copyfile(source, target)
             with suppress(FileNotFoundError):
                 source.unlink()

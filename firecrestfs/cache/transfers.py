@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .database import Database
@@ -26,6 +26,18 @@ CREATE TABLE IF NOT EXISTS uploads (
     parts TEXT NOT NULL,        -- the marks of the parts that were sent, by number, JSON
     complete INTEGER NOT NULL,  -- 1: they have been put together
     landed INTEGER NOT NULL     -- the inode of what has landed and been proven; 0: not yet
+);
+CREATE TABLE IF NOT EXISTS appends (
+    ident TEXT PRIMARY KEY,     -- the local copy whose end is sent
+    system TEXT NOT NULL,
+    path TEXT NOT NULL,         -- of the file, JSON; "": nobody wants it, it has to be removed
+    folder TEXT NOT NULL,       -- a directory of ours on the cluster, for what is sent, JSON
+    start INTEGER NOT NULL,     -- how long the file was before
+    size INTEGER NOT NULL,      -- how many bytes come behind that
+    ino TEXT NOT NULL,          -- of the file
+    mtime INTEGER NOT NULL,     -- of it before, epoch seconds
+    job TEXT NOT NULL,          -- that appends them; "": not submitted, as far as is known
+    words TEXT NOT NULL         -- the file with what the job says, JSON
 );
 CREATE TABLE IF NOT EXISTS staged_leftovers (
     system TEXT NOT NULL,
@@ -53,6 +65,27 @@ class UploadRecord:
     parts: Mapping[int, str]
     complete: bool = False
     landed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRecord:
+    """Bytes that are being put behind those of a file on the cluster, by a job.
+
+    `path` is empty where nobody wants that any more, and `folder` is to be removed. `start` and
+    `size` are in bytes; `ino` and `mtime` (epoch seconds) are those of the file before. `job` is
+    empty as long as none is known, `words` is the file with what it says.
+    """
+
+    ident: str
+    system: str
+    path: str
+    folder: str
+    start: int
+    size: int
+    ino: int
+    mtime: int
+    job: str = ""
+    words: str = ""
 
 
 class Transfers:
@@ -112,10 +145,33 @@ class Transfers:
         """Forget the upload of the copy *ident*: it is over."""
         self._database.execute("DELETE FROM uploads WHERE ident = ?", (ident,))
 
+    # -- appends -------------------------------------------------------------------------------
+
+    def note_append(self, record: AppendRecord) -> None:
+        """Write down an append, in place of an earlier one of the same copy."""
+        self._database.execute(*_written(record))
+
+    def retire_append(self, record: AppendRecord, ident: str) -> AppendRecord:
+        """Write down, as *ident*, that all that is left of an append is to remove its folder."""
+        retired = replace(record, ident=ident, path="")
+        forgotten = "DELETE FROM appends WHERE ident = ?", (record.ident,)
+        self._database.execute_all([forgotten, _written(retired)])
+        return retired
+
+    def appends(self, system: str) -> list[AppendRecord]:
+        """Return the appends on *system*."""
+        rows = self._database.execute("SELECT * FROM appends WHERE system = ?", (system,))
+        return [_append(row) for row in rows]
+
+    def end_append(self, ident: str) -> None:
+        """Forget the append of the copy *ident*: nothing is left of it."""
+        self._database.execute("DELETE FROM appends WHERE ident = ?", (ident,))
+
     def systems(self) -> set[str]:
         """Return the systems where something waits to be ended or removed."""
         rows = self._database.execute(
             "SELECT system FROM uploads UNION SELECT system FROM staged_leftovers"
+            " UNION SELECT system FROM appends"
         )
         return {str(row[0]) for row in rows}
 
@@ -168,4 +224,36 @@ def _record(
         marks,
         bool(complete),
         landed,
+    )
+
+
+def _written(record: AppendRecord) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that writes *record* down, and its values."""
+    return "INSERT OR REPLACE INTO appends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (
+        record.ident,
+        record.system,
+        json.dumps(record.path),
+        json.dumps(record.folder),
+        record.start,
+        record.size,
+        str(record.ino),
+        record.mtime,
+        record.job,
+        json.dumps(record.words),
+    )
+
+
+def _append(row: tuple[Any, ...]) -> AppendRecord:
+    ident, system, path, folder, start, size, ino, mtime, job, words = row
+    return AppendRecord(
+        ident,
+        system,
+        json.loads(path),
+        json.loads(folder),
+        start,
+        size,
+        int(ino),
+        mtime,
+        job,
+        json.loads(words),
     )

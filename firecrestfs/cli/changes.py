@@ -156,33 +156,34 @@ def export(path: tuple[str, ...], target: str, state_dir: str | None) -> None:
         sources = _from_mounts(places(path), with_lost=not path)
         sys.exit(_copy_all(sources, top))
     with _kept(path, state_dir) as found:
-        rows = [(row.local, row.path) for _, row in found if row.local is not None]
+        rows = [(row.local, row.path, row.start) for _, row in found if row.local is not None]
         lost = [
-            (each, f"/{LOST_NAME}/{each.relative_to(directory.path / LOST_NAME)}")
+            (each, f"/{LOST_NAME}/{each.relative_to(directory.path / LOST_NAME)}", 0)
             for directory in (() if path else state_directories(state_dir))
             for each in directory.lost()
         ]
         sys.exit(_copy_all([*rows, *lost], top))
 
 
-def _from_mounts(wanted: Sequence[Place], *, with_lost: bool) -> Iterator[tuple[Path, str]]:
-    """Yield what to copy out of mounts, with the path below the target."""
+def _from_mounts(wanted: Sequence[Place], *, with_lost: bool) -> Iterator[tuple[Path, str, int]]:
+    """Yield what to copy out of mounts, with the path below the target, and from where on."""
     for each in wanted:
         for row in tell(each.mountpoint, "pending", each.inside)["pending"]:
             local = Path(each.mountpoint + row["path"])
             if local.exists() and not local.is_dir():
-                yield local, row["path"]
+                yield local, row["path"], 0
         lost = Path(control_file(each.mountpoint, LOST_NAME))
         for found in sorted(lost.rglob("*")) if with_lost else ():
             if found.is_file():
-                yield found, f"/{LOST_NAME}/{found.relative_to(lost)}"
+                yield found, f"/{LOST_NAME}/{found.relative_to(lost)}", 0
 
 
-def _copy_all(sources: Iterable[tuple[Path, str]], top: Path) -> int:
+def _copy_all(sources: Iterable[tuple[Path, str, int]], top: Path) -> int:
     failures = 0
-    for source, name in sources:
+    for source, name, start in sources:
+        target = top.joinpath(*[p for p in name.split("/") if p != ".."][1:])
         try:
-            copied = copy_out(source, top.joinpath(*[p for p in name.split("/") if p != ".."][1:]))
+            copied = copy_out(source, target, start)
         except OSError as exc:
             failures += 1
             click.echo(f"not copied: {name}: {readable(exc)}", err=True)

@@ -129,6 +129,10 @@ class TransferEngine:
         """What stores files over the direct limit."""
         return self._large
 
+    def may_append(self, path: str) -> bool:
+        """Tell whether what is appended to the file *path* can be stored alone."""
+        return self._large.appends.possible and not self._atomic and self.files.sends(path)
+
     def refuse_size(self, path: str, size: int) -> None:
         """Raise EFBIG, EOPNOTSUPP where *path* can't be stored with *size* bytes at all."""
         if not self.files.sends(path) and not self._packer.fits(size):
@@ -164,15 +168,19 @@ class TransferEngine:
             return self._make_directory(item)
         if item.kind is Kind.SYMLINK:
             return self._make_link(item)
-        self.refuse_size(item.path, item.size)
+        if item.tail is None:
+            self.refuse_size(item.path, item.size)
         now = self.files.stat_or_none(item.path)
         if now is not None and _is_link_to_replace(item, now):
             # Uploads follow links: what was renamed over the link must not go into its target.
             self.files.remove(item.path, Kind.SYMLINK)
             item, now = replace(item, base=None), None
         item = with_inherited_mode(item, now)
+        attr = self._large.append(item, now, self.is_same_version)
+        if attr is not None:
+            return self._with_mode(item, attr)
         standing = self._standing(item, now)
-        if standing is _Standing.CHANGED and self._conflict != "ours":
+        if not item.whole or (standing is _Standing.CHANGED and self._conflict != "ours"):
             raise self._conflicting(item)
         if standing is not _Standing.LANDED:
             self._send(item, now)
@@ -343,16 +351,20 @@ class TransferEngine:
         return False
 
     def _is_touched(self, path: str, known: Attr, now: Attr) -> bool:
-        """Tell whether *now* is *known*, of which a job of ours has changed the time alone."""
+        """Tell whether *now* is *known*, of which a job of ours has changed the time alone.
+
+        Or behind which one has put what is stored here.
+        """
         times = self._given(path)
         same = bool(times) and now.size == known.size and now.ino in (0, known.ino or now.ino)
-        return same and now.mtime_ns // _SECOND in times
+        same = same and now.mtime_ns // _SECOND in times
+        return same or self._large.appends.made(path, known, now)
 
     def _conflicting(self, item: StoreItem) -> OSError:
         """Return the error for a store over somebody else's change, ours stored beside by then."""
-        if self._conflict == "copy":
+        if self._conflict == "copy" and item.whole:
             return self._store_beside(item)
-        if self._conflict == "theirs":
+        if self._conflict != "fail":
             return ConflictError(item.path, "", None)
         text = (
             "changed on the cluster since it was read here; your version is kept on this machine "

@@ -17,16 +17,17 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from firecrestfs.api.tickets import Standing, Ticket
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers, UploadRecord
-from firecrestfs.errors import ConflictError, FirecrestException, os_error
-from firecrestfs.model import Attr, Features, LocalFile, StoreItem, System, UserInfo
+from firecrestfs.errors import ConflictError, FirecrestException, NotAppendedError, os_error
+from firecrestfs.model import Attr, Features, Kind, LocalFile, StoreItem, System, UserInfo
 
 from .aliases import Aliases
+from .appends import Appends
 from .bundle import OUR_PREFIX
 from .compressed import Compressed, Unfit
 from .leftovers import Leftovers
@@ -53,6 +54,7 @@ class LargeStores:
         features: Features,
         aliases: Aliases,
         placing: Placing,
+        appends: Appends,
         transfers: Transfers,
         leftovers: Leftovers,
         board: Board,
@@ -61,6 +63,7 @@ class LargeStores:
         verify: bool = False,
     ) -> None:
         """*compressed* is tried first. *verify*: prove what has landed by its checksum, too."""
+        self.appends = appends
         self.client = client
         self.system = system
         self.v1 = features.version.startswith("1")
@@ -126,6 +129,55 @@ class LargeStores:
             raise
         self.leftovers.gone(landing.temporary)
 
+    def append(
+        self, item: StoreItem, now: Attr | None, is_same: Callable[[str, Attr, Attr], bool]
+    ) -> Attr | None:
+        """Put what was appended to *item* behind the file *now*; return what that is then.
+
+        None where it has to be sent as a whole, or, unless it is `whole`, has nothing to go behind
+        any more. Raises `NotAppendedError` where the rest is to be fetched first. *is_same* tells
+        whether the second is the version of a path that the first describes.
+        """
+        if item.tail is None:
+            self.appends.stop(item.ident)
+            return None
+        same = (
+            now is not None
+            and item.base is not None
+            and (now.kind, now.size) == (Kind.FILE, item.tail)
+            and is_same(item.path, item.base, now)
+        )
+        if same and item.size == item.tail:
+            return now
+        if self.appends.begun(item) is not None or (same and item.data):
+            return self._appended(item, now)
+        if same and not item.whole:
+            text = f"{item.size - item.tail:,} bytes are too many for one request"
+            raise NotAppendedError(item.path, text)
+        return None
+
+    def _appended(self, item: StoreItem, now: Attr | None) -> Attr | None:
+        more = item.size - (item.tail or 0)
+        text = "%s is appended to by a job: that takes %d bytes, not the %d of all of it"
+        log.info(text, item.path, more, item.size)
+        with self._lock:
+            self._unwanted.discard(item.ident)
+        row = Row(item.path, "up", more)
+        row.begin("landing")
+        try:
+            with self._board.showing(row):
+                return self.appends.send(item, now, lambda: self._require_wanted(item))
+        except NotAppendedError as exc:
+            log.info("%s goes as a whole: %s", item.path, exc.strerror)
+            if not item.whole:
+                raise
+            return None
+
+    def _require_wanted(self, item: StoreItem) -> None:
+        if item.ident in self._unwanted:
+            text = "it is not wanted any more"
+            raise FirecrestException(errno.ECANCELED, text, item.path, transient=True)
+
     def noted(self, idents: Iterable[str]) -> None:
         """Forget the transfers of the copies *idents*: that they have landed is written down.
 
@@ -133,6 +185,7 @@ class LargeStores:
         """
         for ident in set(self.unfinished()).intersection(idents):
             self.transfers.end(ident)
+            self.appends.end(ident)
 
     def refuse(self, path: str, size: int) -> None:
         """Raise where a file of *size* bytes can't be stored at all."""
@@ -151,11 +204,12 @@ class LargeStores:
         record = self.transfers.upload(ident)
         if record is not None:
             self.bury(record)
+        self.appends.forget(ident)
 
     def unfinished(self) -> list[str]:
         """Return the copies of which a transfer has begun and not ended."""
         records = self.transfers.uploads(self.system.name)
-        return [record.ident for record in records if record.path]
+        return [record.ident for record in records if record.path] + self.appends.unfinished()
 
     def is_wanted(self, local: LocalFile) -> bool:
         """Tell whether the bytes of *local* are still to be sent."""

@@ -89,6 +89,11 @@ class RemoteJobs:
         self._homes = homes
         self._stopped = stopped
 
+    @property
+    def folder(self) -> str:
+        """The directory of the user's own where jobs begin; empty where none is known."""
+        return self._homes[0].rstrip("/") if self._homes else ""
+
     def run(self, what: str, commands: str, check: Callable[[], None] = lambda: None) -> None:
         """Run *commands* by bash, with `set -e`; return when they are done.
 
@@ -97,24 +102,29 @@ class RemoteJobs:
         """
         begun = self.begin(what, commands)
         try:
-            pause = _FIRST_S
-            check()
-            while not self.look(begun):
-                if self._stopped.wait(pause):
-                    raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
-                pause = min(pause * 1.5, _LONGEST_S)
-                check()
+            self.wait(begun, check)
         finally:
             self.clear(begun)
+
+    def wait(self, begun: Begun, check: Callable[[], None] = lambda: None) -> None:
+        """Return when *begun* has ended well. Raises as `look` and *check* do."""
+        pause = _FIRST_S
+        check()
+        while not self.look(begun):
+            if self._stopped.wait(pause):
+                raise os_error(errno.ESHUTDOWN, None, "the mount is being taken down")
+            pause = min(pause * 1.5, _LONGEST_S)
+            check()
 
     def begin(self, what: str, commands: str) -> Begun:
         """Submit *commands*, as for `run`; return at once. `clear` it in the end."""
         if not self._homes:
             raise os_error(errno.EIO, None, "no directory of yours for a job is known: set home")
-        folder = self._homes[0]
-        mark = f"{OUR_PREFIX}{what}-{uuid.uuid4().hex[:12]}"
-        words = f"{folder.rstrip('/')}/{mark}.log"
-        self._leftovers.expect(words)
+        marker = f"{what}-{uuid.uuid4().hex[:12]}"
+        mark = f"{OUR_PREFIX}{marker}"
+        # On v1 the script is a file there until it has been read.
+        words, file = f"{self.folder}/{mark}.log", f"{self.folder}/{mark}.sh"
+        self._leftovers.expect(words, file)
         directives = "\n".join(self._system.directives)
         if self._account:
             directives = directives.replace("{account}", self._account)
@@ -126,15 +136,19 @@ class RemoteJobs:
             job_id = self._client.submit(
                 self._system.name,
                 script=script,
-                working_directory=folder,
+                working_directory=self._homes[0],
                 name=mark,
                 account=self._account,
                 standard_output=words,
                 standard_error="/dev/null",
+                marker=marker,
             )
         except BaseException:
             self._leftovers.remove(words)
+            # The scheduler may be about to read it: it goes with the next sweep.
+            self._leftovers.abandon(file)
             raise
+        self._leftovers.gone(file)
         now = time.monotonic()
         return Begun(job_id, words, now, now)
 

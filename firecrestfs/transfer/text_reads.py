@@ -70,8 +70,8 @@ class TextReads:
 
         Raises ESTALE where the cluster has another version of the file by now.
         """
-        size = file.attr.size
-        pieces = self._pieces(start, end, size)
+        size = file.remote_size
+        pieces = self._pieces(start, min(end, size), size)
         if len(pieces) > _MOST_PIECES or not self._take(file.ident):
             return False
         for low, high in pieces:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -102,6 +102,28 @@ class Fetching:
                 self._give_modes(entry.path)
             self._flights.run(lambda: self._fetch(file), ("get", file.ident), carries=True)
 
+    def appends(self, file: CachedFile) -> bool:
+        """Tell whether bytes may be put behind those of *file* although those aren't here."""
+        if not file.appendable or file.whole_only:
+            return False
+        origin = self._origin_of(file)
+        large = file.attr.size > self._tree.system.limits.download
+        return large and bool(origin) and self._engine.may_append(origin)
+
+    def prove(self, file: CachedFile) -> None:
+        """Find out for certain which version *file* is of, if somebody could append to it then."""
+        origin = self._origin_of(file)
+        known = file.state is not State.CLEAN or file.appendable or not self.is_large(file)
+        if known or not origin or not self._engine.may_append(origin):
+            return
+        # Who can't be asked now is asked by the one who writes.
+        with suppress(OSError):
+            now = self._flights.run(lambda: self._tree.fetch_attr(origin), ("stat", origin))
+            if file.describes(now):
+                file.adopt(now)
+            else:
+                file.become(now)
+
     def habit(self, file: CachedFile) -> Habit:
         """Return what the process that opens *file* may cause by reading it."""
         if self._hydrate == "always" or file.complete or not self.is_large(file):
@@ -145,7 +167,7 @@ class Fetching:
     def _wait(self, file: CachedFile, start: int, end: int) -> None:
         with self._turn(file):
             try:
-                self._at_origin(file, lambda path: self._come(file, path, start, end))
+                self._bring(file, start, end)
             except OSError as exc:
                 entry = self._overlay.of_file(file)
                 if exc.errno == errno.ESTALE and entry is not None and entry.origin:
@@ -153,6 +175,22 @@ class Fetching:
                     if not self._overlay.differs(entry):
                         self._give_up(entry)
                 raise
+
+    def _bring(self, file: CachedFile, start: int, end: int) -> None:
+        base = file.base
+        try:
+            self._at_origin(file, lambda path: self._come(file, path, start, end))
+        except OSError as exc:
+            if exc.errno != errno.ESTALE or not self._was_appended(file, base):
+                raise
+            self._at_origin(file, lambda path: self._come(file, path, start, end))
+
+    def _was_appended(self, file: CachedFile, base: Attr | None) -> bool:
+        """Tell whether *file* is of another version than *base* because it was appended to here."""
+        entry = self._overlay.of_file(file)
+        if entry is not None and entry.busy and file.tail is not None:
+            self._steady.settle(entry)
+        return file.base is not base
 
     def _come(self, file: CachedFile, path: str, start: int, end: int) -> None:
         if not self._came_as_text(file, start, end) and not self._came_compressed(file):

@@ -32,6 +32,10 @@ class Source(Protocol):
         """
         ...
 
+    def appends(self, file: CachedFile) -> bool:
+        """Tell whether bytes may be put behind those of *file* although those aren't here."""
+        ...
+
     def reading(self, file: CachedFile, reader: int, start: int, end: int) -> None:
         """Hear what *reader* has read of a file that isn't all here."""
         ...
@@ -45,8 +49,8 @@ class CachedHandle(OpenFile):
         file: CachedFile,
         flags: int,
         source: Source,
-        reserve: Callable[[CachedFile, int], None],
-        changing: Callable[[CachedFile], None],
+        reserve: Callable[[CachedFile, int, bool], None],
+        changing: Callable[[CachedFile, bool], None],
         closed: Callable[[CachedFile], None],
         released: Callable[[CachedFile, bool], None],
         synced: Callable[[CachedFile], None],
@@ -55,8 +59,9 @@ class CachedHandle(OpenFile):
     ) -> None:
         """*source* fetches what is missing, *reserve* refuses sizes that can't be kept.
 
-        *changing* is told before the first change, *closed* at each close after changes. *grown*
-        takes what was appended on the cluster, as far as that is known, and tells whether it did.
+        *changing* is told before the first change; both are told whether it only appends. *closed*
+        is told at each close after changes. *grown* takes what was appended on the cluster, as far
+        as that is known, and tells whether it did.
         """
         self._file = file
         self._readable = flags & os.O_ACCMODE != os.O_WRONLY
@@ -99,19 +104,20 @@ class CachedHandle(OpenFile):
     def write(self, data: bytes, offset: int) -> int:
         """Write into the local copy. With O_APPEND the end is where the file ends now."""
         self._may_write()
-        if not self._file.complete:
+        appending = self._append and self._source.appends(self._file)
+        if not (appending or self._file.complete):
             self._source.complete(self._file)
         end = (self._file.attr.size if self._append else offset) + len(data)
-        self._reserve(self._file, end)
-        self._change()
-        return self._file.write(data, None if self._append else offset)
+        self._reserve(self._file, end, appending)
+        self._change(appending)
+        return self._file.write(data, None if self._append else offset, appending=appending)
 
     def truncate(self, size: int) -> None:
         """Cut or extend the local copy; to 0 without fetching anything."""
         self._may_write()
         if size and not self._file.complete:
             self._source.complete(self._file)
-        self._reserve(self._file, size)
+        self._reserve(self._file, size, False)
         self._change()
         self._file.truncate(size)
 
@@ -157,10 +163,10 @@ class CachedHandle(OpenFile):
         self._file.released(self._writable)
         self._released(self._file, self._writable)
 
-    def _change(self) -> None:
+    def _change(self, appending: bool = False) -> None:
         """Write down that the file is being changed, before it is."""
-        if not self._changing:
-            self._begin_change(self._file)
+        if not self._changing or (self._file.tail is not None and not appending):
+            self._begin_change(self._file, appending)
             self._changing = True
             reach("write.noted")
 

@@ -6,15 +6,16 @@ a removal, a rename, a mode. What holds bytes is parked instead.
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from firecrestfs.cache.cached_file import Snapshot
+from firecrestfs.cache.cached_file import CachedFile, Snapshot
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import portions
 from firecrestfs.cache.metadata import join, split
-from firecrestfs.errors import ConflictError, is_transient
+from firecrestfs.errors import ConflictError, NotAppendedError, is_transient
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind, StoreItem
 from firecrestfs.transfer.engine import TransferEngine, digest_of
@@ -55,14 +56,16 @@ class Landing:
         self._hardlinks = hardlinks
         self._notes = notes
         self._toucher = toucher
+        #: Returns when all of a file is here; set later.
+        self.complete: Callable[[CachedFile], None] = lambda file: None
 
     def run(self, entries: Sequence[Entry]) -> Outcome:
         """Carry out the next change of each of *entries*; tell what became of it.
 
         None: done, or nothing to do (any more); changes that are left need another run.
         """
-        begun = self._begin(entries)
-        outcome: Outcome = {}
+        outcome = self._complete(entries)
+        begun = self._begin([each for each in entries if each.ident not in outcome])
         try:
             for change, run in (
                 (Change.REMOVE, self._remove),
@@ -79,6 +82,22 @@ class Landing:
             with self._overlay.lock:
                 for each in begun:
                     each.entry.busy = False
+        return outcome
+
+    def _complete(self, entries: Sequence[Entry]) -> Outcome:
+        """Fetch what is missing of files that have to go as a whole; tell what can't be had now."""
+        outcome: Outcome = {}
+        for entry in entries:
+            file, limit = entry.file, self._tree.system.limits.upload
+            if file is None or file.complete or file.tail is None:
+                continue
+            if file.whole_only or file.attr.size - file.tail > limit:
+                try:
+                    self.complete(file)
+                except OSError as exc:
+                    # What is no more as it was gives way to what is there: that is found out next.
+                    if exc.errno not in (errno.ESTALE, errno.ENOENT):
+                        outcome[entry.ident] = exc
         return outcome
 
     def _begin(self, entries: Sequence[Entry]) -> list[Begun]:
@@ -193,6 +212,9 @@ class Landing:
                 torn=entry.torn,
                 inherits=entry.inherits,
                 local=snapshot.local,
+                ident=entry.ident,
+                tail=snapshot.tail,
+                whole=snapshot.whole,
             ),
             snapshot,
         )
@@ -202,7 +224,7 @@ class Landing:
     ) -> OSError | None:
         path = item.path
         if isinstance(result, ConflictError) and result.attr is None:
-            self._yielded(entry, result)
+            self._yielded(entry, result, item)
             return None
         if isinstance(result, ConflictError):
             self._notes.report(path, str(result.strerror))
@@ -215,7 +237,9 @@ class Landing:
         if isinstance(result, OSError):
             if entry.file is not None:
                 entry.file.store_failed()
-                if getattr(result, "ambiguous", False):
+                if isinstance(result, NotAppendedError):
+                    entry.file.whole_only = True
+                if getattr(result, "ambiguous", False) and item.local is None:
                     # Some beginning of it may be there now, whatever is written here meanwhile.
                     entry.torn = item.data
                 return result
@@ -244,12 +268,14 @@ class Landing:
         self._notes.tidy(entry)
         return None
 
-    def _yielded(self, entry: Entry, conflict: ConflictError) -> None:
+    def _yielded(self, entry: Entry, conflict: ConflictError, item: StoreItem) -> None:
         """Show theirs again; ours goes to lost+found."""
         kept = None
         if entry.file is not None:
             entry.file.store_failed()
-            kept = self._content.keep_discarded(entry.file, split(entry.where)[1])
+            name = split(entry.where)[1]
+            # What there is nothing any more to append to hasn't been given up by anybody.
+            kept = self._content.keep_discarded(entry.file, name, discarded=item.whole)
         self._notes.report(entry.where, f"{conflict.strerror}; yours is kept as {kept}")
         self._tree.forget(entry.where)
         self._notes.drop(entry)

@@ -86,7 +86,11 @@ class Recovery:
             file = self._content.new(attr, ident)
             self._want(file, record)
             return file
-        if not record.closed:
+        start = record.tail or 0
+        if not record.closed and record.tail is not None and not record.promised:
+            if not self._cut(record):
+                return self._untouched(record, attr)
+        elif not record.closed:
             if not self._content.drop_empty(ident):
                 kept = self._content.set_aside(ident, name)
                 self._stores.report(
@@ -98,15 +102,27 @@ class Recovery:
         if recovered is None:
             self._stores.report(record.path, "its bytes are gone from the state directory")
             return self._untouched(record, attr)
-        if not trusted and not self._content.is_whole(ident, record.size, record.crc):
-            kept = self._content.set_aside(ident, name)
+        if not trusted and not self._content.is_whole(ident, record.size, record.crc, start):
+            kept = self._content.set_aside(ident, name, start)
             self._content.drop(recovered)
             self._stores.report(
                 record.path, f"may not have been whole when the power was lost: kept as {kept}"
             )
             return self._untouched(record, attr)
-        recovered.recover(record.base, record.mode, record.exact_mode, record.mtime_ns)
+        recovered.recover(record.base, record.mode, record.exact_mode, record.mtime_ns, record.tail)
         return recovered
+
+    def _cut(self, record: Record) -> bool:
+        """Set aside what was appended after the last close; return whether anything is left."""
+        end = max(record.size, record.tail or 0)
+        if self._content.dirty_size(record.ident) > end:
+            kept = self._content.set_aside(record.ident, split(record.path)[1], end)
+            self._stores.report(
+                record.path, f"was being written when the mount died: kept as {kept}"
+            )
+        if record.size < 0:
+            self._content.remove_dirty(record.ident)
+        return record.size >= 0
 
     def _untouched(self, record: Record, attr: Attr) -> CachedFile | None:
         """Return a copy without bytes of a file of the cluster, None for one that was here."""

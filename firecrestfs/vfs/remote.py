@@ -129,6 +129,8 @@ class RemoteFilesystem(Facts):
         file = self._current_copy(path)
         # Same bytes as at the last open: the kernel may keep its pages.
         warm = file.complete or file.partial
+        if flags & os.O_APPEND and flags & (os.O_WRONLY | os.O_RDWR) and not flags & os.O_TRUNC:
+            self._fetching.prove(file)
         handle = self._handle(file, flags)
         try:
             if flags & os.O_TRUNC:
@@ -249,8 +251,8 @@ class RemoteFilesystem(Facts):
         if not self._fetching.fetch_growth(file, attr):
             self.stores.renew(entry, attr)
 
-    def _reserve(self, file: CachedFile, size: int) -> None:
-        if size > _ANY_NAME_BYTES:
+    def _reserve(self, file: CachedFile, size: int, appending: bool) -> None:
+        if size > _ANY_NAME_BYTES and not appending:
             entry = self._overlay.of_file(file)
             self._parts.engine.refuse_size(entry.path if entry is not None else "", size)
         if size > file.attr.size:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from .entry import Entry
 from .overlay import Overlay
 from .stores import Stores
 
@@ -34,6 +35,10 @@ class Steady:
                 # This is asked for most of what isn't there: it has to be quick.
                 if self._overlay.moves == moves or locate() == origin:
                     raise
+
+    def settle(self, entry: Entry) -> None:
+        """Wait until the cluster isn't being told of *entry*."""
+        self._stores.settle(entry)
 
     def end_moves(self, origin: str) -> None:
         """Wait for a rename that is under way at *origin*, or that an earlier process began."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from firecrestfs.cache.cached_file import CachedFile
+from firecrestfs.cache.cached_file import CachedFile, Promise
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import Journal, Record, portions
 from firecrestfs.cache.metadata import boottime, split
@@ -68,7 +68,7 @@ class Stores:
         self._journal = journal
         self._engine = engine
         self._flights = flights
-        self._landing = landing
+        self.landing = landing
         self.report = notes.report
         notes.write_down = self.note
         self._queue = WriteBack(
@@ -104,9 +104,9 @@ class Stores:
                 landed.append(entry.ident)
         self._journal.change(records, landed)
 
-    def changing(self, file: CachedFile) -> None:
+    def changing(self, file: CachedFile, appending: bool = False) -> None:
         """Note that someone is about to change *file*: what was closed before stays promised."""
-        file.begin_change()
+        file.begin_change(appending=appending)
         entry = self._overlay.of_file(file)
         if entry is not None:
             entry.closed = False
@@ -137,13 +137,11 @@ class Stores:
     def _record_of(self, entry: Entry) -> Record:
         file = entry.file
         mode, exact = entry.wanted_mode, entry.exact_mode
-        size, crc, promised = -1, 0, ""
+        promise = Promise(-1, 0, "", None)
         mtime_ns = None if entry.shown is None else entry.shown.mtime_ns
         if file is not None:
             mode, exact, mtime_ns = file.wanted
-            promised = file.promised
-            if entry.closed and entry.content_differs:
-                size, crc = file.closed()
+            promise = file.promise(closed=entry.closed)
         return Record(
             entry.ident,
             self._tree.system.name,
@@ -157,9 +155,10 @@ class Stores:
             base=entry.base,
             text=entry.text,
             made_text=entry.made_text,
-            size=size,
-            crc=crc,
-            promised=promised,
+            size=promise.size,
+            crc=promise.crc,
+            promised=promise.beside,
+            tail=promise.tail,
             sent=tuple((each.size, each.sha256) for each in entry.sent),
             attempted=entry.attempted,
             inherits=entry.inherits,
@@ -202,9 +201,9 @@ class Stores:
     def changed(self, *entries: Entry) -> None:
         """Tell the cluster of *entries* after the settle delay; what is written waits."""
         for entry in entries:
-            if entry.busy and not entry.path:
-                # It was unlinked while it is sent.
-                self._engine.large.supersede(entry.ident)
+            if not entry.path:
+                # It was unlinked, maybe while it is sent.
+                self.supersede(entry)
             if self._may_go(entry):
                 self._queue.add(entry.ident)
             elif not self._overlay.differs(entry):
@@ -223,6 +222,11 @@ class Stores:
     def cancel(self, entry: Entry) -> None:
         """Don't tell the cluster of *entry*, for now."""
         self._queue.cancel(entry.ident)
+
+    def supersede(self, entry: Entry) -> None:
+        """Let the bytes of *entry*, if they are on their way, not arrive."""
+        if entry.busy:
+            self._engine.large.supersede(entry.ident)
 
     def settle(self, entry: Entry) -> None:
         """Wait until the cluster isn't being told of *entry*."""
@@ -317,7 +321,7 @@ class Stores:
 
     def forget_strays(self) -> None:
         """End transfers and jobs whose results nobody wants any more. Raises the first failure."""
-        self._landing.forget_strays()
+        self.landing.forget_strays()
         for ident in self._engine.large.unfinished():
             if self._overlay.by_ident(ident) is None:
                 self._engine.large.forget(ident)
@@ -356,7 +360,8 @@ class Stores:
         entry = self._overlay.by_ident(ident)
         if entry is None or entry.file is None or not (entry.path and entry.content_differs):
             return False
-        return entry.file.attr.size > self._tree.system.limits.upload
+        large = entry.file.attr.size > self._tree.system.limits.upload
+        return large or entry.file.tail is not None
 
     def _blocker_of(self, ident: str) -> str | None:
         entry = self._overlay.by_ident(ident)
@@ -367,7 +372,7 @@ class Stores:
         found = [self._overlay.by_ident(ident) for ident in idents]
         entries = [each for each in found if each is not None]
         outcome: dict[str, OSError | None] = dict.fromkeys(idents)
-        outcome.update(self._landing.run(entries))
+        outcome.update(self.landing.run(entries))
         failures = ((each, outcome[each.ident]) for each in entries)
         settled = [each for each, exc in failures if exc is None or not is_transient(exc)]
         for some in portions(settled):

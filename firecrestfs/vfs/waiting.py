@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.metadata import is_below, split
@@ -58,9 +59,13 @@ class Waiting:
                 raise os_error(errno.EBUSY, entry.where, "a program has it open for writing")
         gone = {}
         for entry in sorted(changed, key=lambda each: each.where, reverse=True):
+            self._stores.supersede(entry)
             self._stores.settle(entry)
             if self._overlay.differs(entry):
                 gone[entry.where] = self._give_up(entry)
+        # What the cluster has been told to do must not be done later.
+        with suppress(OSError):
+            self._stores.forget_strays()
         return gone
 
     def _give_up(self, entry: Entry) -> str:

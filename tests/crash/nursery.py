@@ -57,8 +57,6 @@ def _be_mount(order: dict[str, Any]) -> None:
         for target, source in ((0, null), (1, log), (2, log)):
             os.dup2(source, target)
         faulthandler.register(signal.SIGUSR2)
-        sys.path.insert(0, "/tmp/lead")
-
         if order.get("boot"):
             _boot_as(order["boot"])
         if order.get("durable"):

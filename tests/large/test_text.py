@@ -14,6 +14,7 @@ from ..fs.sites import Site
 from ..harness import Server
 from .conftest import KINDS, LargeSites
 from .test_reading import MIB, blob, orders
+from .test_writing import uploads
 
 GIB = 1 << 30
 
@@ -136,3 +137,24 @@ def test_two_versions_are_not_mixed(fs: Driver, there: Path, server: Server) -> 
         fs.pread(fd, 100, 500_000)
     fs.close(fd)
     assert fs.read_file("log") == lines(200_000).upper()
+
+
+def test_appending_to_a_huge_log(fs: Driver, there: Path, server: Server) -> None:
+    size = 10 * GIB + 12345
+    make_log(there / "log", size, lines(2000))
+    fs.listdir()
+    assert run(fs, "tail", "-n", "20", "log") == lines(2000, 1980)
+    server.set(queue_seconds=600.0)
+    run(fs, "sh", "-c", "echo more >> log")
+    # It is read before it has landed: the old from there, the new from here.
+    assert fs.stat("log").st_size == size + 5
+    assert run(fs, "tail", "-n", "20", "log") == lines(2000, 1981) + b"more\n"
+    assert run(fs, "head", "-n", "5", "log") == lines(5)
+    server.set(queue_seconds=0.0)
+    run(fs, "python3", "-c", "open('log', 'a').write('and more\\n')")
+    fs.land()
+    assert run(fs, "tail", "-n", "20", "log") == lines(2000, 1982) + b"more\nand more\n"
+    with (there / "log").open("rb") as file:
+        file.seek(size - 100)
+        assert file.read() == lines(2000)[-100:] + b"more\nand more\n"
+    assert orders(server) == uploads(server) == 0

@@ -19,6 +19,7 @@ from firecrestfs.cache.transfers import Transfers
 from firecrestfs.emulator import Emulator
 from firecrestfs.mount import Mount, build
 from firecrestfs.transfer.aliases import Aliases
+from firecrestfs.transfer.appends import Appends
 from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.compressed import Compressed
 from firecrestfs.transfer.engine import TransferEngine
@@ -84,30 +85,37 @@ def bundler(client: TypedClient) -> Bundler:
     return Bundler(client, "cluster")
 
 
-@pytest.fixture
-def engine(
-    client: TypedClient, bundler: Bundler, emulator: Emulator, tmp_path: Path
-) -> TransferEngine:
-    user = client.userinfo("cluster")
-    emulator.requests.clear()
-    system, features = client.system("cluster"), client.features("cluster")
-    transfers = Transfers(Database(tmp_path / "transfers.sqlite"))
+def large_stores(client: TypedClient, directory: Path) -> LargeStores:
+    """Return what stores large files; it keeps its books in *directory*."""
+    user, features = client.userinfo("cluster"), client.features("cluster")
+    transfers = Transfers(Database(directory / "transfers.sqlite"))
     leftovers = Leftovers(client, "cluster", transfers)
     stopped = threading.Event()
+    system = client.system("cluster")
     jobs = RemoteJobs(client, system, user, leftovers, [], stopped)
-    large = LargeStores(
+    return LargeStores(
         client,
         system,
         user,
         features,
         Aliases(client, "cluster", leftovers, []),
-        Placing(client, "cluster", user, features, bundler, jobs),
+        Placing(client, "cluster", user, features, Bundler(client, "cluster"), jobs),
+        Appends(client, "cluster", jobs, transfers),
         transfers,
         leftovers,
         Board(),
         stopped,
         Compressed(bundler, takes_archives=True),
     )
+
+
+@pytest.fixture
+def engine(
+    client: TypedClient, bundler: Bundler, emulator: Emulator, tmp_path: Path
+) -> TransferEngine:
+    user, large = client.userinfo("cluster"), large_stores(client, tmp_path)
+    emulator.requests.clear()
+    system, features = client.system("cluster"), client.features("cluster")
     return TransferEngine(client, system, user, bundler, features, large)
 
 

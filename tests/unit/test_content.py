@@ -292,3 +292,14 @@ def test_discarded_bytes_are_kept_beside_readers(places: tuple[Path, Path]) -> N
     assert where is not None
     assert where.parent.name.startswith("discarded-")
     assert where.read_bytes() == bytes(KIB)
+
+
+def test_two_of_one_name_are_both_kept(tmp_path: Path) -> None:
+    """As `a/log` and `b/log`, which one process has made."""
+    cache = ContentCache(tmp_path / "cache", tmp_path / "state", 1 << 20)
+    kept = []
+    for data in (b"one", b"two"):
+        file = cache.new(make_attr())
+        (tmp_path / "state/files" / file.ident).write_bytes(data)
+        kept.append((cache.set_aside(file.ident, "log"), data))
+    assert [path.read_bytes() for path, _ in kept] == [data for _, data in kept]

@@ -167,3 +167,17 @@ def test_lost_and_found_is_there_before_anything_is_lost(tmp_path: Path) -> None
     files = LostFound(tmp_path / "lost+found")
     assert files.getattr("/").kind is Kind.DIRECTORY
     assert list(files.readdir("/")) == []
+
+
+def test_of_what_was_appended_only_that_is_copied(state: StateDirectory, tmp_path: Path) -> None:
+    journal = Journal(Database(state.path / "journal.sqlite"))
+    journal.record(Record("ident0", "daint", "/home/me/f", "/home/me/f", size=7, tail=3))
+    journal.close()
+    [row, _] = state.rows()
+    assert row.local is not None
+    copied = copy_out(row.local, tmp_path / "out/f", row.start)
+    assert (copied.name, copied.read_bytes()) == ("f.appended", b"tent")
+    where = state.discard(row)
+    assert where is not None
+    assert where.name.startswith("f.appended-")
+    assert where.read_bytes() == b"tent"

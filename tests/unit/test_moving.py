@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from firecrestfs.transfer.bundle import OUR_PREFIX, Bundler
 from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
-from .conftest import SETTINGS
+from .conftest import SETTINGS, large_stores
 from .storing import counts
 from .tools import Remote, code_of
 
@@ -53,11 +52,11 @@ def client(emulator: Emulator) -> TypedClient:
 class Moves:
     """A mover, and what it noted as begun."""
 
-    def __init__(self, client: TypedClient, there: Remote) -> None:
+    def __init__(self, client: TypedClient, there: Remote, directory: Path) -> None:
         user, features = client.userinfo("cluster"), client.features("cluster")
         self.bundler = Bundler(client, "cluster")
         system = client.system("cluster")
-        large: Any = None  # nothing large is stored here
+        large = large_stores(client, directory)
         engine = TransferEngine(client, system, user, self.bundler, features, large)
         self.mover = Mover(client, "cluster", self.bundler, engine, features)
         self.client, self.there = client, there
@@ -87,8 +86,8 @@ class Moves:
 
 
 @pytest.fixture
-def moves(client: TypedClient, there: Remote, emulator: Emulator) -> Moves:
-    moves = Moves(client, there)
+def moves(client: TypedClient, there: Remote, emulator: Emulator, tmp_path: Path) -> Moves:
+    moves = Moves(client, there, tmp_path)
     emulator.requests.clear()
     return moves
 

@@ -19,7 +19,7 @@ from .tools import code_of, make_attr
 
 def closed_file(places: tuple[Path, Path], data: bytes = b"promised") -> CachedFile:
     file = new_file(places, data)
-    file.closed()
+    file.promise(closed=True)
     return file
 
 
@@ -51,7 +51,7 @@ def test_nothing_is_kept_of_what_was_not_promised_or_has_landed(
 ) -> None:
     file = remote_file(places, b"x") if what == "clean" else new_file(places, b"x")
     if what == "stored":
-        file.closed()
+        file.promise(closed=True)
         snapshot = file.begin_store(1 << 30)
         assert snapshot is not None
         assert file.stored(snapshot, make_attr(1))
@@ -65,7 +65,7 @@ def test_a_newer_close_ends_the_older_promise(places: tuple[Path, Path]) -> None
     file = closed_file(places)
     file.begin_change()
     file.write(b"NEWER", 0)
-    size, crc = file.closed()
+    size, crc = file.promise(closed=True)[:2]
     file.drop_promised()
     assert (file.promised, beside(places)) == ("", [])
     assert (size, crc) == (8, checksum_of(places[1] / "f"))
@@ -189,7 +189,7 @@ def test_whole_is_what_has_size_and_sum_of_the_close(content: ContentCache, tmp_
     file = content.new(make_attr())
     file.create(0o644)
     file.write(b"content", 0)
-    size, crc = file.closed()
+    size, crc = file.promise(closed=True)[:2]
     path = tmp_path / "state" / "files" / file.ident
     assert content.is_whole(file.ident, size, crc)
     for damage in (b"", b"conten", b"CONTENT", bytes(7), b"content2"):
@@ -221,11 +221,11 @@ def test_the_checksum_of_a_close_is_that_of_its_bytes(places: tuple[Path, Path])
     for data, offset in ((b"one", 0), (b" two", 3), (b"TWO", 4), (b"", 99), (b"!", None)):
         file.begin_change()
         file.write(data, offset)
-        assert file.closed() == (file.attr.size, checksum_of(places[1] / "f"))
+        assert file.promise(closed=True)[:2] == (file.attr.size, checksum_of(places[1] / "f"))
     for size in (5, 0, 2):
         file.truncate(size)
         file.write(b"more", None)
-        assert file.closed() == (size + 4, checksum_of(places[1] / "f"))
+        assert file.promise(closed=True)[:2] == (size + 4, checksum_of(places[1] / "f"))
 
 
 def test_two_of_one_name_are_both_set_aside(content: ContentCache, tmp_path: Path) -> None:
