@@ -125,6 +125,23 @@ def test_append(shell: Shell, place: Place) -> None:
     assert place.get("log") == b"one\ntwo\nthree\n"
 
 
+def test_a_large_text_and_what_is_appended_to_it(shell: Shell, place: Place) -> None:
+    """More than one request carries, but not compressed; then a job of ours brings the rest."""
+    size = place.limits.upload + 2_000_000
+    shell.run(f"yes 'a line of a log, much like all others' | head -c {size} > log")
+    shell.sync()
+    assert place.stat("log").size == size
+    before = place.stat("log").ino
+    shell.refresh()
+    shell.run("echo and more >> log")
+    shell.sync()
+    after = place.stat("log")
+    assert (after.size, after.ino) == (size + 9, before)
+    shell.refresh()
+    assert shell.run("tail -c 9 log") == "and more\n"
+    assert place.names() == ["log"]
+
+
 def test_overwriting_keeps_the_file(shell: Shell, place: Place) -> None:
     place.put("file", b"old")
     place.client.chmod(place.system, place / "file", 0o604)
@@ -214,6 +231,19 @@ def test_hard_links(shell: Shell, place: Place) -> None:
     shell.run("ln file link")
     shell.sync()
     assert place.stat("link").ino == place.stat("file").ino
+
+
+def test_many_hard_links(shell: Shell, place: Place) -> None:
+    shell.run("mkdir a b; for n in $(seq 20); do echo $n > a/$n; done")
+    shell.sync()
+    shell.run("for n in $(seq 20); do ln a/$n b/$n; done")
+    shell.sync()
+    assert [place.stat(f"b/{n}").ino for n in range(1, 21)] == [
+        place.stat(f"a/{n}").ino for n in range(1, 21)
+    ]
+    shell.run("echo anew > a/7")
+    shell.sync()
+    assert place.get("b/7") == b"anew\n"
 
 
 def test_a_time_for_a_file_that_is_stored(shell: Shell, place: Place) -> None:
