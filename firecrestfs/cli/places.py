@@ -108,7 +108,7 @@ def refresh_at(mountpoint: str, inside: str) -> None:
 def is_served(path: str | None) -> bool:
     """Tell whether a running mount answers for *path*; None: whether there is any."""
     if path is None or remote_path(path) is not None:
-        return any(_answers(each) for each in mountpoints.ours())
+        return any(mountpoints.read_record(each) for each in mountpoints.ours())
     try:
         return _answers(mountpoints.mount_of(path))
     except OSError:
