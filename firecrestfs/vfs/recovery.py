@@ -126,7 +126,13 @@ class Recovery:
 
     def _untouched(self, record: Record, attr: Attr) -> CachedFile | None:
         """Return a copy without bytes of a file of the cluster, None for one that was here."""
-        return self._content.new(attr, record.ident) if record.origin and record.base else None
+        if not (record.origin and record.base):
+            return None
+        file = self._content.new(attr, record.ident)
+        if record.mode is not None:
+            # chmod(2) has returned, whatever became of the bytes.
+            file.set_mode(record.mode)
+        return file
 
     @staticmethod
     def _holds_bytes(record: Record) -> bool:

@@ -96,6 +96,22 @@ def test_an_edit_lands_over_what_it_was_made_from(
     assert (there.local / "f").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_mode_lands_although_the_file_was_being_written(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    (there.local / "f").write_text("one")
+    (there.local / "f").chmod(0o640)
+    dying.refresh()
+    dying.close("f", dying.open("f", os.O_RDONLY))
+    dying.ops.chmod(dying.path("f"), 0o755)
+    info = dying.open("f", os.O_WRONLY)
+    dying.ops.write(dying.path("f"), b"half", 0, info)
+    files = recovered(start)
+    assert (there.local / "f").read_text() == "one"
+    assert (there.local / "f").stat().st_mode & 0o777 == 0o755
+    assert files.stat("f")["st_mode"] & 0o777 == 0o755
+
+
 @pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
 def test_a_hard_link_is_made(start: Start, dying: Files, there: Remote, stored: bool) -> None:
     dying.create("a", b"precious", 0o600)
