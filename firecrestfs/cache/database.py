@@ -75,8 +75,8 @@ class Database:
         with self._lock, self._named_errors():
             try:
                 return self._db.execute(statement, values).fetchall()
-            except sqlite3.OperationalError:
-                if not self._give_reserve():
+            except sqlite3.OperationalError as exc:
+                if not (_finds_no_room(exc) and self._give_reserve()):
                     raise
                 return self._db.execute(statement, values).fetchall()
 
@@ -85,8 +85,8 @@ class Database:
         with self._lock, self._named_errors():
             try:
                 self._run_all(steps)
-            except sqlite3.OperationalError:
-                if not self._give_reserve():
+            except sqlite3.OperationalError as exc:
+                if not (_finds_no_room(exc) and self._give_reserve()):
                     raise
                 self._run_all(steps)
 
@@ -157,3 +157,8 @@ class Database:
             full = "full" in str(exc)
             code = errno.ENOSPC if full else errno.EIO
             raise os_error(code, self._path, f"the journal can't be used: {exc}") from exc
+
+
+def _finds_no_room(exc: sqlite3.Error) -> bool:
+    """Tell whether the disk may be full: the log's index tells that as an error of I/O."""
+    return "full" in str(exc) or "I/O" in str(exc)

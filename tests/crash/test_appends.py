@@ -240,18 +240,23 @@ def test_it_is_discarded_while_its_job_waits(site: Site) -> None:
     assert left(site) == []
 
 
-def test_it_was_being_appended_to_again(site: Site) -> None:
-    """What was closed is appended; what came after is set aside."""
+def die_while_it_is_written(site: Site, mode: str, data: bytes) -> None:
+    """Append, and kill the mount while the file, open again in *mode*, is being written."""
     site.nursery.server.set(queue_seconds=600.0)
     site.mount()
     assert append(site)
-    with (site.top / "log").open("ab", buffering=0) as file:
-        file.write(b"not closed\n")
+    with (site.top / "log").open(mode, buffering=0) as file:
+        file.write(data)
         site.kill()
         with contextlib.suppress(OSError):
             file.close()
     site.nursery.server.set(queue_seconds=0.0)
     take_up(site)
+
+
+def test_it_was_being_appended_to_again(site: Site) -> None:
+    """What was closed is appended; what came after is set aside."""
+    die_while_it_is_written(site, "ab", b"not closed\n")
     assert content(site) == OLD + MORE
     assert site.set_aside() == [b"not closed\n"]
     assert "was being written" in "\n".join(site.errors())
@@ -259,16 +264,7 @@ def test_it_was_being_appended_to_again(site: Site) -> None:
 
 def test_it_was_being_rewritten(site: Site) -> None:
     """What was appended is promised, whatever is done to the file after."""
-    site.nursery.server.set(queue_seconds=600.0)
-    site.mount()
-    assert append(site)
-    with (site.top / "log").open("wb", buffering=0) as file:
-        file.write(b"something else\n")
-        site.kill()
-        with contextlib.suppress(OSError):
-            file.close()
-    site.nursery.server.set(queue_seconds=0.0)
-    take_up(site)
+    die_while_it_is_written(site, "wb", b"something else\n")
     assert content(site) == OLD + MORE
     assert site.set_aside() == [b"something else\n"]
 
