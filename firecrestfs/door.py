@@ -27,7 +27,8 @@ _QUIET = frozenset(
 )  # fmt: skip
 
 #: Threads inside an operation: the object that it is of, and when it has waited long enough (0: it
-#: has not waited). Not a threading.local: libfuse's threads would make theirs anew at every call.
+#: has not waited). Not a threading.local: where thread states aren't kept, libfuse's threads would
+#: make theirs anew at every call.
 _inside: dict[int, list[Any]] = {}
 _this_thread = threading.get_ident
 #: A process that waits is looked for so often (seconds).
@@ -93,6 +94,8 @@ class Guarded:
         self._report = report
         self.check_interrupted: Callable[[], int] = lambda: 0
         self.context: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
+        #: Called by each thread before all else.
+        self.enter: Callable[[], None] = lambda: None
 
     def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
         """Return what the kernel is told of *exc*; say it where a person can read it."""
@@ -115,6 +118,7 @@ def door(method: F) -> F:
 
     @functools.wraps(method)
     def run(self: Guarded, *args: Any) -> Any:
+        self.enter()
         thread = _this_thread()
         _inside[thread] = [self, 0.0]
         try:

@@ -21,6 +21,7 @@ from firecrestfs.model import Attr
 from firecrestfs.vfs.base import Filesystem, OpenFile
 from firecrestfs.vfs.namespace import Namespace
 
+from . import threadstate
 from .binding import MAX_BACKGROUND, wants_callable
 from .door import Guarded, door
 
@@ -373,6 +374,7 @@ def make_operations(
     """Return the operations object as *binding* wants it."""
     kind = _CallableOperations if wants_callable(binding) else FuseOperations
     operations = kind(namespace, report)
+    operations.enter = threadstate.keeper()
     operations.check_interrupted = binding._libfuse.fuse_interrupted
     operations.context = getattr(binding, "fuse_get_context", operations.context)
     return operations

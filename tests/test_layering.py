@@ -28,6 +28,7 @@ RANKS = {
     "binding": 5,
     "config": 5,
     "door": 5,
+    "threadstate": 5,
     "fuseops": 6,
     "mountpoints": 6,
     "kept": 7,
