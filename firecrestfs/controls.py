@@ -129,11 +129,16 @@ class Controls:
     def _sync(self, path: str) -> dict[str, Any]:
         self._try_anew()
         # What an earlier process left is part of what is to be stored.
+        self._wired().recover_rest()
         while self._wired().recovering:
             if interrupted():
                 raise os_error(errno.EINTR)
             time.sleep(SLICE_S)
-        failed: dict[str, str] = {}
+        failed = {
+            f"/{name}": reason
+            for name, reason in self._wired().left.items()
+            if is_below(f"/{name}", path or "/") or is_below(path, f"/{name}")
+        }
         for name, files, inside in self._below(path):
             stores = files.stores.flush(files.followed(inside), None, interrupted, patience=_TRIES)
             failed |= failures(name, stores) | swept(name, files)
@@ -160,6 +165,7 @@ class Controls:
     def _retry(self, path: str) -> dict[str, Any]:
         """Try again what has failed; return what fails again."""
         self._try_anew()
+        self._wired().recover_rest()
         tried = [
             (name, files, each)
             for name, files, inside in self._below(path)

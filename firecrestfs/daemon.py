@@ -60,11 +60,12 @@ def serve(
     config: Config,
     mountpoint: str,
     log_path: Path | None,
-    ready: Callable[[], None] = lambda: None,
+    ready: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Serve a mount from this process's main thread until it is unmounted or told to end.
 
-    *ready* is called once the mount answers. Returns 0 where everything has landed, else 1.
+    *ready* is called once the mount answers, with what its user shall know. Returns 0 where
+    everything has landed, else 1.
     """
     faultpoints.arm(config.fault)
     # Who waits for a call isn't to wait for a thread that packs what was written before.
@@ -97,7 +98,8 @@ def serve(
         kept.Origin(config.url, mountpoint, os.getpid())
     )
     (config.local_state_dir / "last-exit.json").unlink(missing_ok=True)
-    ready()
+    away = mount.client.circuit.unreachable()
+    ready(f"mounted; it goes on by itself: {away.reason}" if away else "")
     mount.begin_recovery()
     try:
         _watch(mount, fuse, stop)
@@ -222,7 +224,8 @@ def _mount_in_background(config: Config, mountpoint: str, log_path: Path) -> int
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read()
-    if said == _READY:
+    if said.startswith(_READY):
+        sys.stderr.write(said.removeprefix(_READY).decode("utf-8", "replace"))
         return 0
     text = said.decode("utf-8", "replace") or "the mount's process ended without a word"
     raise os_error(errno.EIO, mountpoint, text + _new_lines(log_path, start))
@@ -235,8 +238,10 @@ def _be_daemon(config: Config, mountpoint: str, log_path: Path, writer: int) -> 
         os.setsid()
         _log_to_file(log_path)
 
-        def ready() -> None:
+        def ready(text: str) -> None:
             os.write(writer, _READY)
+            if text:
+                _say(writer, f"{text}\n")
             os.close(writer)
 
         status = serve(config, mountpoint, log_path, ready)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +79,16 @@ class StateDirectory:
     def belongs_to(self, origin: Origin) -> None:
         """Write down who uses it now."""
         write_json(self.path / "mounted.json", asdict(origin))
+
+    def systems(self) -> list[str]:
+        """Return the systems that the server offered the latest time; empty: that isn't known."""
+        found = _read(self.path / "systems.json").get("systems")
+        return [str(each) for each in found] if isinstance(found, list) else []
+
+    def offers(self, systems: Sequence[str]) -> None:
+        """Write down which *systems* the server offers, for when it can't be asked."""
+        if systems != self.systems():
+            write_json(self.path / "systems.json", {"systems": list(systems)})
 
     def last_exit(self) -> dict[str, Any]:
         """Return how the latest mount ended: empty where it was killed, or never ended."""

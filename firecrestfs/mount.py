@@ -23,7 +23,7 @@ from .cache.transfers import Transfers
 from .config import Config
 from .controls import Controls
 from .door import end_of_patience, interrupted
-from .errors import os_error
+from .errors import os_error, tells_nothing
 from .fuseops import make_operations
 from .kept import StateDirectory
 from .model import System, UserInfo
@@ -96,23 +96,23 @@ def build(
 ) -> Mount:
     """Wire a mount of the server of *config*; asks it which systems it offers.
 
-    Raises `OSError` where the server, the credentials or the local directories won't do.
+    Where it can't be reached those will do that it offered the latest time. Raises `OSError` where
+    the server, the credentials or the local directories won't do.
     """
     _require_outside(mountpoint, config.local_state_dir, config.local_cache_dir)
     for directory in (config.local_state_dir, config.local_cache_dir):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     client = make_client(config, fail_fast=True)
-    systems = {system.name: system for system in client.systems()}
-    if not systems:
-        raise os_error(errno.ENODEV, config.url, "the server offers no systems to this user")
     flights = Flights(
         deadline_s=config.op_timeout,
         interrupted=interrupted,
         end_of_patience=end_of_patience,
         given_up=client.circuit.silence,
     )
+    state = StateDirectory(config.local_state_dir)
+    names = _systems(client, config.url, state, flights)
     errors = ErrorLog()
-    for gone in StateDirectory(config.local_state_dir).remove_expired():
+    for gone in state.remove_expired():
         log.info("discarded more than seven days ago, removed: %s", gone)
     content = ContentCache(config.local_cache_dir, config.local_state_dir, config.cache_size)
     database = Database(config.local_state_dir / "journal.sqlite")
@@ -135,7 +135,7 @@ def build(
         transfers,
         mountpoint,
     )
-    mounted = {name: Mounted(connector.connect_later(system)) for name, system in systems.items()}
+    mounted = {name: Mounted(connector.connect_later(name)) for name in names}
     uid, gid = os.getuid(), os.getgid()
     root = RootFilesystem(list(mounted), uid, gid)
     controls = Controls(config, mountpoint, log_path, token_source)
@@ -166,12 +166,13 @@ class _Connector:
     transfers: Transfers
     mountpoint: str
 
-    def connect_later(self, system: System) -> Callable[[], tuple[Filesystem, Filesystem]]:
-        """Return the call that connects *system*."""
-        return lambda: self.connect(system)
+    def connect_later(self, name: str) -> Callable[[], tuple[Filesystem, Filesystem]]:
+        """Return the call that connects the system *name*."""
+        return lambda: self.connect(name)
 
-    def connect(self, system: System) -> tuple[Filesystem, Filesystem]:
-        """Find out who we are on *system* and return its files and its jobs. Several requests."""
+    def connect(self, name: str) -> tuple[Filesystem, Filesystem]:
+        """Find out who we are on a system and return its files and its jobs. Several requests."""
+        system = self.client.system(name)
         if system.problem:
             log.warning("%s: %s", system.name, system.problem)
         user = self.client.userinfo(system.name)
@@ -348,6 +349,26 @@ class _Connector:
             self.client.learn_zone(system, home)
         except OSError as exc:
             log.info("%s: the zone of its listings isn't known yet: %s", system, exc)
+
+
+def _systems(client: TypedClient, url: str, state: StateDirectory, flights: Flights) -> list[str]:
+    """Return the names of what the server offers; of what it did offer, where it can't be asked."""
+    known = state.systems()
+    if known:
+        client.circuit.vouch()
+    try:
+        # Where there is another way, nobody waits longer for a silent server than any call does.
+        found = flights.run(client.systems, "systems") if known else client.systems()
+        names = [system.name for system in found]
+    except OSError as exc:
+        if not (known and tells_nothing(exc)):
+            raise
+        log.warning("mounted all the same, and goes on by itself: %s", exc.strerror)
+        return known
+    if not names:
+        raise os_error(errno.ENODEV, url, "the server offers no systems to this user")
+    state.offers(names)
+    return names
 
 
 def _set_strays_aside(content: ContentCache, journal: Journal, errors: ErrorLog) -> None:

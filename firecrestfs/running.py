@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .api import TypedClient
@@ -20,6 +20,9 @@ from .vfs.flights import Flights
 from .vfs.jobs import JobsFilesystem
 from .vfs.namespace import Namespace
 from .vfs.remote import RemoteFilesystem
+
+#: A system that can't be asked who we are is asked again after this long.
+_RECOVER_AGAIN_S = 30.0
 
 
 @dataclass
@@ -36,6 +39,8 @@ class Mount:
     submissions: SubmissionLog
     transfers: Transfers
     recovering: bool = False  # what an earlier process left is still being taken up
+    left: dict[str, str] = field(default_factory=dict)  # systems where it couldn't be, and why
+    recover_again: float = 0.0  # when to try those again (monotonic seconds)
     was_away: bool = False  # whether the server was out of reach at the latest look
 
     def begin_recovery(self) -> None:
@@ -44,20 +49,30 @@ class Mount:
         threading.Thread(target=self.recover, name="recover", daemon=True).start()
 
     def recover(self) -> None:
-        """Take up what an earlier process left."""
+        """Take up what an earlier process left, in the systems where it wasn't yet."""
         try:
             self._recover()
         finally:
+            self.recover_again = time.monotonic() + _RECOVER_AGAIN_S
             self.recovering = False
 
     def _recover(self) -> None:
-        """Look into the systems for which an earlier process left something to be done."""
         stores = {record.system for record in self.journal.records()} | self.transfers.systems()
         for name in sorted(stores.union(self.submissions.waiting_systems())):
             try:
                 self.namespace.route(f"/{name}/")
+                self.left.pop(name, None)
             except OSError as exc:
-                self.errors.report(f"/{name}", f"what waits to be stored goes on waiting: {exc}")
+                reason = exc.strerror or str(exc)
+                if self.left.get(name) != reason:
+                    text = f"what waits to be stored goes on waiting: {reason}"
+                    self.errors.report(f"/{name}", text)
+                self.left[name] = reason
+
+    def recover_rest(self) -> None:
+        """Try again, in the background, where what an earlier process left can't be taken up."""
+        if self.left and not self.recovering:
+            self.begin_recovery()
 
     def files(self) -> dict[str, RemoteFilesystem]:
         """Return the systems that someone has looked into."""
@@ -96,7 +111,12 @@ class Mount:
         rows = [row for name, files in connected.items() for row in _pending_rows(name, files)]
         rows += [row for jobs in self.jobs().values() for row in _submission_rows(jobs)]
         return rows + [
-            {"path": f"/{each.system}{each.where}", "state": "waiting", "tries": 0, "error": ""}
+            {
+                "path": f"/{each.system}{each.where}",
+                "state": "waiting",
+                "tries": 0,
+                "error": self.left.get(each.system, ""),
+            }
             for each in self.journal.records()
             if each.system not in connected
         ]
@@ -109,6 +129,7 @@ class Mount:
         """Go on with what waits: the server is back, or takes our token again."""
         for files in self.files().values():
             files.waiting.resume()
+        self.recover_rest()
 
     def look_after(self) -> None:
         """Every few seconds: see whether a server that is gone is back, if something waits."""
@@ -119,6 +140,8 @@ class Mount:
             # What was on its way when the server came back missed the word.
             self.resume()
         self.was_away = away
+        if not away and time.monotonic() > self.recover_again:
+            self.recover_rest()
 
     def woke_up(self) -> None:
         """The machine slept: connections are dead, and what was known is old."""

@@ -89,7 +89,7 @@ class Circuit:
         self._lock = threading.Lock()  # guards all below
         self._waiting: dict[Call, _Waiting] = {}  # calls that are under way
         self._heard = 0.0  # when the latest answer came
-        self._ever = False  # whether the server has ever answered
+        self._ever = False  # whether the server has ever answered, here or to an earlier mount
         self._unreachable: Trouble | None = None
         self._refused: Trouble | None = None
         self._half_open = False
@@ -105,6 +105,11 @@ class Circuit:
         with self._lock:
             self._notice_silence_locked()
             return self._unreachable
+
+    def vouch(self) -> None:
+        """Say that the server is known: that it can't be reached will pass."""
+        with self._lock:
+            self._ever = True
 
     def refused(self) -> Trouble | None:
         """Return since when and why there is no valid token, None where there is one."""

@@ -155,3 +155,68 @@ def test_calls_share_one_probe(failing: EmulatorProcess, mounted: Mounted) -> No
             seconds = time.monotonic() - start
             asked = len(failing.requests())
         assert asked < 10 + 2 * seconds
+
+
+@pytest.mark.parametrize("how", ["refused", "silent", "503"])
+def test_it_mounts_without_the_server_and_takes_up_what_was_left(
+    failing: EmulatorProcess, mounting: Mounting, how: str
+) -> None:
+    """A laptop that starts on a train: what was saved before goes on its way when it is back."""
+    options = [*OLD, "write_back=2"]
+    mounted = mounting(failing, options=options)
+    assert mounted.mount().returncode == 0
+    home, there = home_of(mounted, failing), local_home(failing)
+    system = failing.info["systems"][0]["name"]
+    with mounted.watching(60):
+        (home / "paper.tex").write_bytes(b"the only copy")
+    mounted.kill()
+    with gone(failing, how):
+        found = mounted.mount()
+        assert found.returncode == 0, found.stderr
+        assert "goes on by itself" in found.stderr
+        with mounted.watching(120):
+            assert system in os.listdir(mounted.path)
+            with pytest.raises(OSError) as refusal:
+                os.listdir(home)
+            assert not isinstance(refusal.value, FileNotFoundError)
+            # What waits is told, and nobody is told that it landed.
+            assert wait_for(lambda: status(mounted)["pending"][0]["error"] != "", 60)
+            synced = mounted.cli("sync", mounted.path)
+            assert synced.returncode != 0
+            assert system in synced.stdout + synced.stderr
+    assert landed(there / "paper.tex", b"the only copy")
+    with mounted.watching(60):
+        assert (home / "paper.tex").read_bytes() == b"the only copy"
+        assert mounted.cli("sync", mounted.path).returncode == 0
+    assert sorted(os.listdir(there)) == ["paper.tex"]
+
+
+def test_a_server_that_was_never_mounted_must_be_there(
+    failing: EmulatorProcess, mounting: Mounting
+) -> None:
+    mounted = mounting(failing, options=OLD)
+    with gone(failing, "refused"):
+        found = mounted.mount()
+    assert found.returncode != 0
+    assert "can't be reached" in found.stderr
+
+
+def test_what_is_left_waits_for_a_system_that_is_down(
+    failing: EmulatorProcess, mounting: Mounting
+) -> None:
+    """The server answers, the cluster behind it doesn't: nobody looks into it, and it lands."""
+    mounted = mounting(failing, options=[*OLD, "write_back=2"])
+    assert mounted.mount().returncode == 0
+    home, there = home_of(mounted, failing), local_home(failing)
+    with mounted.watching(60):
+        (home / "f").write_bytes(b"saved")
+    mounted.kill()
+    rule = {"kind": "status", "match": "*userinfo*", "status": 500, "body": "{}", "count": -1}
+    failing.faults([rule])
+    assert mounted.mount().returncode == 0
+    with mounted.watching(120):
+        assert wait_for(lambda: status(mounted)["pending"][0]["error"] != "", 60)
+        assert mounted.cli("sync", mounted.path).returncode != 0
+        failing.faults([])
+        assert mounted.cli("sync", mounted.path).returncode == 0
+        assert (there / "f").read_bytes() == b"saved"

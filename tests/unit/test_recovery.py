@@ -15,6 +15,7 @@ import pytest
 from firecrestfs.emulator import Emulator
 from firecrestfs.mount import Mount, build
 
+from ..harness import wait_for
 from .tools import SECOND, Remote
 from .wired import BINDING, OMIT, Files, make_config
 
@@ -110,6 +111,25 @@ def test_a_mode_lands_although_the_file_was_being_written(
     assert (there.local / "f").read_text() == "one"
     assert (there.local / "f").stat().st_mode & 0o777 == 0o755
     assert files.stat("f")["st_mode"] & 0o777 == 0o755
+
+
+def test_a_system_that_could_not_be_asked_is_asked_again(
+    dying: Files, start: Start, there: Remote, emulator: Emulator
+) -> None:
+    dying.create("f", b"precious")
+    files = start()
+    emulator.faults.add("status", "*userinfo*", status=500, body="{}", count=-1)
+    files.mount.recover()
+    files.mount.recover()
+    assert files.mount.pending()[0]["error"]
+    assert len(files.mount.errors.lines()) == 1
+    emulator.faults.clear()
+    files.mount.look_after()  # not at once: it was asked a moment ago
+    assert not files.mount.recovering
+    files.mount.recover_again = 0.0
+    files.mount.look_after()
+    assert wait_for(lambda: not files.mount.recovering and there.names() == ["f"])
+    assert files.mount.left == {}
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["new", "stored"])
