@@ -12,7 +12,7 @@ Layers, each importing only what stands below it:
     vfs                         what the mount looks like: tree, overlay, handles, jobs, control
     transfer                    which way bytes travel, and when: engine, tars, write-back
     cache · api                 strangers to each other: local copies and beliefs · FirecREST
-    model, errors               values and `OSError`s, for all
+    model, errors, paths        values, `OSError`s and the text of paths, for all
     faultpoints                 steps at which tests let the process die
     demo ─ emulator             a FirecREST of our own; it imports nothing of the rest
 

@@ -14,10 +14,10 @@ from typing import Any
 from .api.auth import TokenSource
 from .api.circuit import Trouble
 from .cache.asides import LOST_NAME
-from .cache.metadata import is_below
 from .config import CREDENTIALS, Config
 from .door import interrupted
 from .errors import os_error
+from .paths import is_below
 from .running import Mount, failures, swept
 from .vfs.control import as_json
 from .vfs.flights import SLICE_S

@@ -16,7 +16,7 @@ from .cache.content import ContentCache
 from .cache.database import Database
 from .cache.inodes import Inodes
 from .cache.journal import Journal
-from .cache.metadata import MetadataCache, is_below
+from .cache.metadata import MetadataCache
 from .cache.sealing import Sealer
 from .cache.submissions import SubmissionLog
 from .cache.transfers import Transfers
@@ -27,6 +27,7 @@ from .errors import os_error, tells_nothing
 from .fuseops import make_operations
 from .kept import StateDirectory
 from .model import System, UserInfo
+from .paths import is_below
 from .running import Mount
 from .stagedparts import StagedParts
 from .transfer.bundle import Bundler, Leftovers

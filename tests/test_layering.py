@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: Part of the package → how high it stands. A part imports what stands lower, never its equals.
 RANKS = {
     "model": 0,
+    "paths": 0,
     "errors": 1,
     "faultpoints": 1,
     "cache": 2,

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 
 from ..errors import FirecrestException
 from ..model import Response
+from ..paths import directory_of
 from .fault_tools import quote
 from .faults import NotFound, StorageDownloadException, StorageUploadException, refusal
 from .multipart import File
@@ -293,7 +294,7 @@ class Landing:
             found = self._stat()
         elif found is None:
             # Neither version says so later.
-            parent = self.path.rpartition("/")[0] or "/"
+            parent = directory_of(self.path)
             server.stat(system, parent, dereference=True)
         # What is seconds old may look the same after it was replaced.
         old = found is not None and int(found.get("ctime", 0)) < time.time() - 5

@@ -11,9 +11,10 @@ from typing import Any
 
 from ..errors import FirecrestException
 from ..model import Job
+from ..paths import directory_of
 from . import shapes
 from .decode import job_of, pick, system_of
-from .names import checked_path, parent_and_name
+from .names import checked_path
 from .submission import job_body
 from .v1 import ServerV1
 from .v1_plain import paged
@@ -88,7 +89,7 @@ class JobCalls(ABC):
 
     def _work_dir(self, system_name: str, script_path: str | None) -> str | None:
         if script_path is not None:
-            return parent_and_name(checked_path(script_path))[0]
+            return directory_of(checked_path(script_path))
         if isinstance(self.server(), ServerV1):
             return None
         user = pick(self.server().userinfo(system_name).get("user"), "name", "")

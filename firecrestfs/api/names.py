@@ -73,12 +73,6 @@ def upload_name(name: str) -> str:
     return name
 
 
-def parent_and_name(path: str) -> tuple[str, str]:
-    """Split a checked *path* into its directory and its last name."""
-    directory, _, name = path.rpartition("/")
-    return directory or "/", name
-
-
 # -- what ls makes of unusual names --------------------------------------------------------------
 
 _LETTERS = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13}

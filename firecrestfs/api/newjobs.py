@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from ..paths import name_of
 from .decode import pick
 from .jobfiles import UNKNOWN, options_of, whole
-from .names import parent_and_name
 
 _REMEMBERED = 1000
 
@@ -32,7 +32,7 @@ class NewJobs:
         keys = ("name", "partition", "workingDirectory", "standardOutput", "standardError")
         known = {key: str(job.get(key) or "") for key in keys}
         known["given name"] = known["name"]
-        known["name"] = known["name"] or (parent_and_name(script)[1] if script else "")
+        known["name"] = known["name"] or (name_of(script) if script else "")
         with self._lock:
             self._known[system.lower(), job_id] = known
             while len(self._known) > _REMEMBERED:

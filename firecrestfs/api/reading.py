@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import FirecrestException
 from ..model import Attr, DirEntry, Features, Limits, System, UserInfo
+from ..paths import name_of, split
 from .client import Firecrest
 from .decode import listed_attr, number, stat_attr, system_of, user_of
 from .faults import Inexact, IsADirectory, NotADirectory, NotFound, TooLarge, refusal
@@ -18,7 +19,6 @@ from .names import (
     checked_path,
     fit_entry,
     fit_relative,
-    parent_and_name,
     sendable,
     unescaped,
 )
@@ -137,7 +137,7 @@ class Reader:
 
     def _compare(self, system: str, path: str, found: Attr) -> None:
         """Learn from a stat of something that was listed a while ago, for free."""
-        directory, name = parent_and_name(path)
+        directory, name = split(path)
         with self._lock:
             listed = self._recent.get((system, directory), {}).get(name)
         if listed is not None and (listed.size, listed.kind) == (found.size, found.kind):
@@ -169,7 +169,7 @@ class Reader:
         """
         clean = checked_path(path)
         raw = self._client.server().ls(system, clean)
-        name = parent_and_name(clean)[1]
+        name = name_of(clean)
         if len(raw) != 1 or not str(raw[0].get("name", "")).startswith("/"):
             raise IsADirectory(errno.EISDIR, "a directory on the cluster", path)
         attr = listed_attr(raw[0], self._listed_ns(system, raw[0]))

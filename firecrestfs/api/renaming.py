@@ -13,8 +13,9 @@ from typing import Protocol
 
 from ..errors import FirecrestException
 from ..model import Attr, Kind
+from ..paths import directory_of
 from .faults import IsADirectory, NotADirectory, NotFound, refusal
-from .names import checked_path, parent_and_name
+from .names import checked_path
 
 
 class Mover(Protocol):
@@ -73,8 +74,8 @@ class Rename:
         """Raise what rename(2) would."""
         beside = target
         if beside is None or beside.kind is Kind.DIRECTORY:
-            parent = parent_and_name(self._new)[0]
-            beside = source if parent == parent_and_name(self._old)[0] else None
+            parent = directory_of(self._new)
+            beside = source if parent == directory_of(self._old) else None
             beside = beside or self._client.stat(self._system, parent, follow=True)
         if beside.dev != source.dev:
             raise refusal(errno.EXDEV, "on another file system of the cluster", self._new)

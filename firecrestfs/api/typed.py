@@ -9,10 +9,11 @@ import errno
 
 from ..errors import FirecrestException
 from ..model import Attr, Kind
+from ..paths import name_of
 from .auth import TokenSource
 from .circuit import Circuit
 from .faults import Exists, IsADirectory, NotADirectory, NotFound, refusal
-from .names import candidates, checked_path, checked_text, parent_and_name
+from .names import candidates, checked_path, checked_text
 from .renaming import Rename
 from .staging import StagingCalls
 from .typed_jobs import TypedJobs
@@ -226,7 +227,7 @@ class TypedClient(StagingCalls, TypedJobs):
             return False
 
     def _undo_inner_link(self, system: str, directory: str, target: str) -> None:
-        inner = f"{directory}/{parent_and_name(target.rstrip('/'))[1]}"
+        inner = f"{directory}/{name_of(target.rstrip('/'))}"
         if self._is_link(system, inner, target):
             self.remove(system, inner, Kind.SYMLINK)
 

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from ..errors import FirecrestException
+from ..paths import split
 from .archives import archive_body, checked_source, only_warned
 from .fault_tools import quote
 from .fault_v1 import said
 from .faults import NotFound, refusal
 from .multipart import Multipart
-from .names import parent_and_name, upload_name
+from .names import upload_name
 from .v1_http import SLOWEST, Sender, fit, fit_path, flag
 
 log = logging.getLogger("firecrestfs.api")
@@ -65,7 +66,7 @@ class ChangingV1(Sender, ABC):
 
     def empty(self, system: str, path: str) -> None:
         """Cut the file *path* to no bytes, in place."""
-        directory, name = parent_and_name(fit_path(path))
+        directory, name = split(fit_path(path))
         self.upload(system, directory, name, b"", limit=0)
 
     def _refuse_special(self, system: str, path: str) -> None:

@@ -21,11 +21,11 @@ from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 
 from ..errors import FirecrestException
+from ..paths import directory_of
 from . import v1_shapes as shapes
 from .faults import JobNotFound, NotFound, refusal
 from .jobfiles import UNKNOWN, is_cut, options_of, whole
 from .multipart import Multipart
-from .names import parent_and_name
 from .newjobs import NewJobs
 from .session import Answer
 from .v1_http import fit, fit_path
@@ -162,7 +162,7 @@ class JobsV1(Tasks, ABC):
         self, system: str, raw: dict[str, Any], path: str, script: bytes | None
     ) -> dict[str, Any]:
         """Return *raw* with the paths that v1 has cut; the script at *path* is read if need be."""
-        directory = parent_and_name(path)[0]
+        directory = directory_of(path)
         output, error = (str(raw.get(key) or "") for key in ("job_file_out", "job_file_err"))
         if script is None and (is_cut(output, f"{directory}/") or is_cut(error, f"{directory}/")):
             with suppress(FirecrestException):
@@ -236,7 +236,7 @@ class JobsV1(Tasks, ABC):
         # v1 runs every script in its own directory.
         script = str(known.get("job_file") or "")
         if script.startswith("/"):
-            job["workingDirectory"] = parent_and_name(script)[0]
+            job["workingDirectory"] = directory_of(script)
         return job
 
     def _entries_of(self, task: dict[str, Any]) -> list[dict[str, Any]]:
@@ -356,7 +356,7 @@ def _is_over(job: Mapping[str, Any]) -> bool:
 def _runs_as_it_is(job: Mapping[str, Any]) -> bool:
     """Tell whether v1's own way, in the script's directory, is what *job* asks for."""
     directory = job.get("workingDirectory")
-    own = parent_and_name(str(job["scriptPath"]))[0]
+    own = directory_of(str(job["scriptPath"]))
     return directory in (None, own) and not any(job.get(key) for key in _DIRECTIVES)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from firecrestfs.model import Attr, DirEntry
+from firecrestfs.paths import directory_of, is_below, split
 
 T = TypeVar("T")
 
@@ -26,22 +27,6 @@ _MAX_SINGLES = 50_000
 def boottime() -> float:
     """Return seconds since boot, those asleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def split(path: str) -> tuple[str, str]:
-    """Return the directory and the name of an absolute *path*; `/` gives `("/", "")`."""
-    directory, _, name = path.rpartition("/")
-    return directory or "/", name
-
-
-def join(directory: str, name: str) -> str:
-    """Return the path of *name* in *directory*."""
-    return f"/{name}" if directory == "/" else f"{directory}/{name}"
-
-
-def is_below(path: str, top: str) -> bool:
-    """Tell whether *path* is *top* or lies under it."""
-    return top == "/" or path == top or path.startswith(top + "/")
 
 
 @dataclass(slots=True)
@@ -195,7 +180,7 @@ class MetadataCache:
     def put_attr(self, path: str, attr: Attr | None, mark: int) -> bool:
         """Believe *attr* (None: absent) for *path*. Return False where the fill was dropped."""
         with self._lock:
-            if self._changed_since_locked(split(path)[0], mark):
+            if self._changed_since_locked(directory_of(path), mark):
                 return False
             self._singles.put(path, _Single(attr, self.clock()))
             return True
@@ -247,7 +232,7 @@ class MetadataCache:
                 self._listings.drop(key)
             for key in [key for key in self._singles if is_below(key, path)]:
                 self._singles.drop(key)
-            self._listings.drop(split(path)[0])
+            self._listings.drop(directory_of(path))
             return gone
 
     # -- inside --------------------------------------------------------------------------------

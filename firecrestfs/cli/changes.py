@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from ..cache.asides import LOST_NAME
-from ..cache.metadata import is_below
 from ..errors import os_error
 from ..kept import Kept, StateDirectory, copy_out, state_directories
+from ..paths import is_below
 from .places import (
     Place,
     control_file,

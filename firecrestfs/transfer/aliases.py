@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import os_error
+from firecrestfs.paths import directory_of
 
 from .bundle import OUR_PREFIX
 from .leftovers import Leftovers
@@ -72,5 +73,5 @@ class Aliases:
         )
 
     def _places(self, path: str) -> list[str]:
-        own = path.rpartition("/")[0] or "/"
+        own = directory_of(path)
         return [*self._homes, own] if is_plain(own) else self._homes

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import common_directory, directory_of, relative
 
 log = logging.getLogger(__name__)
 
@@ -216,10 +217,12 @@ class Bundler:
 
     def _link(self, old: str, new: str, source: Attr) -> Attr:
         """Make *new* a link to *old*, which *source* describes, over whatever is at *new*."""
-        top = _common_directory(old, new)
+        top = common_directory([old, new])
         refusal: OSError | None = None
         try:
-            self.place([Member(_relative(new, top), link=_relative(old, top))], top, _parent(new))
+            self.place(
+                [Member(relative(new, top), link=relative(old, top))], top, directory_of(new)
+            )
         except OSError as exc:
             # The answer may have got lost after the work was done: the proof decides.
             refusal = exc
@@ -260,7 +263,7 @@ class Bundler:
 
     def _replace(self, old: str, new: str, source: Attr, target: Attr) -> Attr:
         """Rename over *target*, of which a link is kept until all is done."""
-        keep = f"{_parent(new).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
+        keep = f"{directory_of(new).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
         self._leftovers.add(keep)
         try:
             self._keep_links(old, new, keep)
@@ -287,15 +290,15 @@ class Bundler:
 
         tar unlinks what is in the way before it learns that a link is refused.
         """
-        top = _common_directory(old, new)
+        top = common_directory([old, new])
         members = [
-            Member(_relative(keep, top), Kind.DIRECTORY, mode=0o700),
-            Member(_relative(f"{keep}/old", top), link=_relative(old, top)),
-            Member(_relative(f"{keep}/new", top), link=_relative(new, top)),
+            Member(relative(keep, top), Kind.DIRECTORY, mode=0o700),
+            Member(relative(f"{keep}/old", top), link=relative(old, top)),
+            Member(relative(f"{keep}/new", top), link=relative(new, top)),
         ]
         refusal: OSError | None = None
         try:
-            self.place(members, top, _parent(new))
+            self.place(members, top, directory_of(new))
         except OSError as exc:
             refusal = exc
         if self._stat_or_none(f"{keep}/old") is None or self._stat_or_none(f"{keep}/new") is None:
@@ -331,8 +334,8 @@ def below_plain(members: Iterable[Member], into: str) -> tuple[list[Member], str
     """
     plain = into
     while "\\" in plain:
-        plain = _parent(plain)
-    above = _relative(into, plain) + "/" if plain != into else ""
+        plain = directory_of(plain)
+    above = relative(into, plain) + "/" if plain != into else ""
     moved = [
         replace(
             each,
@@ -350,20 +353,3 @@ def _as_exdev(refusal: OSError | None, path: str) -> OSError:
     if refusal is not None and (is_transient(refusal) or refusal.errno in known):
         return refusal
     return os_error(errno.EXDEV, path, "the cluster refused to link it")
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
-
-
-def _relative(path: str, top: str) -> str:
-    return path[len(top.rstrip("/")) + 1 :]
-
-
-def _common_directory(first: str, second: str) -> str:
-    common = []
-    for left, right in zip(_parent(first).split("/"), _parent(second).split("/"), strict=False):
-        if left != right:
-            break
-        common.append(left)
-    return "/".join(common) or "/"

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind
+from firecrestfs.paths import name_of, split
 
 from .bundle import Bundler
 from .remote_job import RemoteJobs, quoted
@@ -61,7 +62,7 @@ class Carrier:
 
     def uploads(self, path: str) -> bool:
         """Tell whether an upload can carry *path*: its form changes some names."""
-        return self.sends(path) and _NOT_IN_FORMS.isdisjoint(_split(path)[1])
+        return self.sends(path) and _NOT_IN_FORMS.isdisjoint(name_of(path))
 
     # -- looking -------------------------------------------------------------------------------
 
@@ -73,7 +74,7 @@ class Carrier:
         """Return the attributes of *path* itself."""
         if self.sends(path):
             return self._client.stat(self._system, path)
-        directory, name = _split(path)
+        directory, name = split(path)
         for entry in self.list(directory):
             if entry.name == name:
                 return entry.attr
@@ -107,10 +108,10 @@ class Carrier:
     def upload(self, path: str, data: bytes) -> None:
         """Write *data* into the file *path*, in place; unless `uploads` tells so, it must exist."""
         if self.uploads(path):
-            self._client.upload(self._system, *_split(path), data)
+            self._client.upload(self._system, *split(path), data)
             return
         with self._bundler.alias(path) as name:
-            self._client.upload(self._system, *_split(name), data)
+            self._client.upload(self._system, *split(name), data)
 
     def empty(self, path: str) -> None:
         """Empty the file *path*, in place."""
@@ -149,8 +150,3 @@ class Carrier:
             return
         with self._bundler.alias(path) as name:
             yield name
-
-
-def _split(path: str) -> tuple[str, str]:
-    directory, _, name = path.rpartition("/")
-    return directory or "/", name

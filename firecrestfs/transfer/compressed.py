@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from firecrestfs.cache.transfers import UploadRecord
 from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, StoreItem
+from firecrestfs.paths import directory_of
 
 from .bundle import OUR_PREFIX, Bundler, Member, below_plain
 from .compressing import archive
@@ -99,7 +100,7 @@ class Compressed:
         """Return what *packed*, unpacked in *into*, has made at *temporary*, proven."""
         system, begun = stores.system.name, False
         try:
-            with self._bundler.uploaded(packed, _parent(temporary)) as path:
+            with self._bundler.uploaded(packed, directory_of(temporary)) as path:
                 begun = True
                 stores.client.extract(system, path, into, compression="gzip")
         except OSError as exc:
@@ -125,7 +126,7 @@ class Compressed:
 
 def _member_of(item: StoreItem, temporary: str) -> tuple[Member, str]:
     """Return *item* as what is unpacked to *temporary*, and where it is to be unpacked."""
-    folder = _parent(temporary)
+    folder = directory_of(temporary)
     members, into = below_plain([member_of(replace(item, path=temporary), folder)], folder)
     return members[0], into
 
@@ -194,7 +195,3 @@ def _is_whole(item: StoreItem, attr: Attr) -> bool:
     """Tell whether tar is done with what is at *attr*: it gives the time last."""
     wanted = item.written_ns if item.mtime_ns is None else item.mtime_ns
     return attr.size == item.size and (wanted is None or is_time(attr, wanted))
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"

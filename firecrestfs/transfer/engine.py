@@ -31,6 +31,7 @@ from firecrestfs.model import (
     UserInfo,
     same_version,
 )
+from firecrestfs.paths import directory_of, split
 
 from . import direct
 from .bundle import OUR_PREFIX, Bundler
@@ -217,7 +218,7 @@ class TransferEngine:
         if self._features.any_link and sendable and is_sendable(item.link, forbidden):
             self._client.symlink(self._system.name, item.link, item.path, new=True)
         else:
-            directory = _split(item.path)[0]
+            directory = directory_of(item.path)
             self._bundler.place([member_of(item, directory)], directory, directory)
         attr = self.files.stat(item.path)
         if attr.kind is not Kind.SYMLINK:
@@ -230,7 +231,7 @@ class TransferEngine:
             replaces = now is None or self._is_plain(item, now)
             self._large.send(item, now, replaces=replaces and not item.inherits)
             return
-        directory = _split(item.path)[0]
+        directory = directory_of(item.path)
         if self._needs_tar(item) if now is None else self._may_replace(item, now):
             self._bundler.place([member_of(item, directory)], directory, directory)
             return
@@ -246,7 +247,7 @@ class TransferEngine:
 
     def _replace(self, item: StoreItem, now: Attr) -> None:
         """Upload *item* under a hidden name and rename that over *now*."""
-        directory, _ = _split(item.path)
+        directory, _ = split(item.path)
         name = f"{OUR_PREFIX}{uuid.uuid4().hex}"
         beside, system = f"{directory.rstrip('/')}/{name}", self._system.name
         self._client.upload(system, directory, name, item.data)
@@ -344,7 +345,7 @@ class TransferEngine:
         if known.source is not Source.LS:
             return False
         # Times of listings come by way of a zone: ask for the very text before crying wolf.
-        directory, name = _split(path)
+        directory, name = split(path)
         for entry in self.files.list(directory):
             if entry.name == name:
                 return entry.attr.fingerprint == known.fingerprint
@@ -392,8 +393,3 @@ def _is_link_to_replace(item: StoreItem, now: Attr) -> bool:
 def digest_of(data: bytes) -> str:
     """Return the SHA-256 of *data* as the cluster's checksum tells it."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _split(path: str) -> tuple[str, str]:
-    directory, _, name = path.rpartition("/")
-    return directory or "/", name

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr
+from firecrestfs.paths import common_directory, directory_of, relative
 
 from .bundle import Bundler, Member
 
@@ -89,12 +90,10 @@ class Linker:
 
     def _refusal_of(self, wishes: Sequence[Wish]) -> OSError | None:
         """Have the cluster make *wishes*; return what it said, which only a look can prove."""
-        top = _common_directory(path for each in wishes for path in (each.old, each.new))
-        members = [
-            Member(_relative(each.new, top), link=_relative(each.old, top)) for each in wishes
-        ]
+        top = common_directory(path for each in wishes for path in (each.old, each.new))
+        members = [Member(relative(each.new, top), link=relative(each.old, top)) for each in wishes]
         try:
-            self._bundler.place(members, top, _parent(wishes[0].new))
+            self._bundler.place(members, top, directory_of(wishes[0].new))
         except OSError as exc:
             log.info("%d links below %s: %s", len(wishes), top, exc)
             return exc
@@ -102,7 +101,9 @@ class Linker:
 
     def _listed(self, wishes: Iterable[Wish]) -> dict[str, Attr]:
         """Return what is in all directories of *wishes*, afresh."""
-        directories = sorted({_parent(path) for each in wishes for path in (each.old, each.new)})
+        directories = sorted(
+            {directory_of(path) for each in wishes for path in (each.old, each.new)}
+        )
         return {
             f"{directory.rstrip('/')}/{each.name}": each.attr
             for directory in directories
@@ -117,24 +118,3 @@ def _is_one(file: Attr, link: Attr | None) -> bool:
         file.size,
         file.listed,
     )
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
-
-
-def _relative(path: str, top: str) -> str:
-    return path[len(top.rstrip("/")) + 1 :]
-
-
-def _common_directory(paths: Iterable[str]) -> str:
-    common: list[str] | None = None
-    for path in paths:
-        parts = _parent(path).split("/")
-        if common is None:
-            common = parts
-        same = 0
-        while same < min(len(common), len(parts)) and common[same] == parts[same]:
-            same += 1
-        common = common[:same]
-    return "/".join(common or []) or "/"

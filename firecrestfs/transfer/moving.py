@@ -17,6 +17,7 @@ from firecrestfs.api.transferjobs import checked_for_job
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Features, Kind
+from firecrestfs.paths import directory_of
 
 from .bundle import OUR_PREFIX, Bundler
 from .engine import TransferEngine
@@ -53,7 +54,7 @@ class Mover:
 
     def aside(self, path: str) -> str:
         """Return a hidden name beside *path*, for one of two that take each other's."""
-        return f"{_parent(path).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
+        return f"{directory_of(path).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
 
     def can_move_tree(self, old: str, new: str) -> bool:
         """Tell whether a directory can be renamed at all: a job's script can't carry any name."""
@@ -175,7 +176,3 @@ class Mover:
 
 def _is(attr: Attr | None, begun: tuple[str, int, int]) -> bool:
     return attr is not None and bool(begun[2]) and (attr.dev, attr.ino) == (begun[1], begun[2])
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"

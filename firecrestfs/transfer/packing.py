@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.model import Attr, DirEntry, Kind, Source, StoreItem
+from firecrestfs.paths import directory_of, join
 
 from .bundle import Bundler, Member
 
@@ -76,7 +77,7 @@ class Packer:
 
     def _place_below(self, anchor: str, items: Sequence[StoreItem], results: Results) -> None:
         """Place *items*, all below the existing directory *anchor*."""
-        taken = {_join(anchor, each.name): each.attr for each in self._list(anchor)}
+        taken = {join(anchor, each.name): each.attr for each in self._list(anchor)}
         absent: list[StoreItem] = []
         inner: defaultdict[str, list[StoreItem]] = defaultdict(list)
         for item in items:
@@ -134,13 +135,13 @@ class Packer:
         self, anchor: str, items: Sequence[StoreItem], before: Mapping[str, Attr]
     ) -> dict[str, Attr]:
         """Return what is at and around the paths of *items* now."""
-        tops = {_top(anchor, item.path) for item in items if _parent(item.path) != anchor}
+        tops = {_top(anchor, item.path) for item in items if directory_of(item.path) != anchor}
         alone = not any(attr.kind is Kind.DIRECTORY for attr in before.values())
         whole = bool(tops) and alone
-        found = {_join(anchor, each.name): each.attr for each in self._list(anchor, whole)}
+        found = {join(anchor, each.name): each.attr for each in self._list(anchor, whole)}
         if not whole:
             for top in tops:
-                found.update({_join(top, each.name): each.attr for each in self._list(top, True)})
+                found.update({join(top, each.name): each.attr for each in self._list(top, True)})
         return found
 
     def _list(self, directory: str, recursive: bool = False) -> Sequence[DirEntry]:
@@ -181,9 +182,9 @@ def is_time(attr: Attr, mtime_ns: int) -> bool:
 
 def _anchor(path: str, new: Mapping[str, StoreItem]) -> str:
     """Return the nearest directory above *path* that isn't itself new."""
-    directory = _parent(path)
+    directory = directory_of(path)
     while directory in new and directory != "/":
-        directory = _parent(directory)
+        directory = directory_of(directory)
     return directory
 
 
@@ -191,11 +192,3 @@ def _top(anchor: str, path: str) -> str:
     """Return the path of the entry of *anchor* that *path* is, or is in."""
     prefix = anchor.rstrip("/") + "/"
     return prefix + path[len(prefix) :].partition("/")[0]
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
-
-
-def _join(directory: str, name: str) -> str:
-    return f"{directory.rstrip('/')}/{name}"

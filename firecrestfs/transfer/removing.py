@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import directory_of, is_below
 
 from .engine import TransferEngine
 
@@ -74,7 +75,7 @@ class Remover:
             if each.kind is Kind.DIRECTORY:
                 results.update(self._tree_results(each, table))
             else:
-                singles[_parent(each.path)].append(each)
+                singles[directory_of(each.path)].append(each)
         for directory, files in singles.items():
             results.update(self._remove_files(directory, files))
         return results
@@ -138,10 +139,10 @@ class Remover:
         try:
             return self._remove_tree(top, table)
         except OSError as exc:
-            return {path: exc for path in table if _is_below(path, top.path)}
+            return {path: exc for path in table if is_below(path, top.path)}
 
     def _remove_tree(self, top: Unlinked, table: Mapping[str, Unlinked]) -> Results:
-        inside = {path: each for path, each in table.items() if _is_below(path, top.path)}
+        inside = {path: each for path, each in table.items() if is_below(path, top.path)}
         try:
             entries = self._client.list(self._system, top.path, recursive=True)
         except FileNotFoundError:
@@ -179,7 +180,7 @@ class Remover:
         """Remove what was unlinked but for *strange* and the directories above those."""
         kept = set(strange)
         for path in strange:
-            kept.update(each for each in inside if _is_below(path, each))
+            kept.update(each for each in inside if is_below(path, each))
         results: Results = {}
         for path, each in sorted(inside.items()):
             if path in kept:
@@ -210,13 +211,13 @@ class Remover:
         files: defaultdict[str, list[Unlinked]] = defaultdict(list)
         for path, each in inside.items():
             if each.kind is not Kind.DIRECTORY:
-                files[_parent(path)].append(each)
+                files[directory_of(path)].append(each)
         for directory, members in files.items():
             results.update(self._remove_files(directory, members))
         for path in sorted(inside, key=len, reverse=True):
             if inside[path].kind is Kind.DIRECTORY:
                 # What goes at a later try is no reason to show its directory again.
-                later = [exc for each, exc in results.items() if exc and _is_below(each, path)]
+                later = [exc for each, exc in results.items() if exc and is_below(each, path)]
                 waits = next((exc for exc in later if is_transient(exc)), None)
                 results[path] = waits or self._rmdir(path)
         return results
@@ -231,19 +232,11 @@ class Remover:
         return None
 
 
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
-
-
 def _above(path: str, table: Mapping[str, Unlinked]) -> str | None:
     """Return the nearest directory above *path* that is in *table*."""
-    directory = _parent(path)
+    directory = directory_of(path)
     while directory != "/":
         if directory in table:
             return directory
-        directory = _parent(directory)
+        directory = directory_of(directory)
     return None
-
-
-def _is_below(path: str, top: str) -> bool:
-    return path == top or path.startswith(top + "/")

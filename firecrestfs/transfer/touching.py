@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import NotYetError, is_transient, os_error
 from firecrestfs.model import Attr, Source
+from firecrestfs.paths import directory_of, name_of
 
 from .carrying import is_sendable
 from .packing import is_time
@@ -154,7 +155,7 @@ class Toucher:
     def _proven(self, wanted: Sequence[Touch], failure: OSError | None) -> Results:
         by_directory: defaultdict[str, list[Touch]] = defaultdict(list)
         for each in wanted:
-            by_directory[_parent(each.path)].append(each)
+            by_directory[directory_of(each.path)].append(each)
         results: Results = {}
         for directory, touches in by_directory.items():
             for each, now in self._found(directory, touches):
@@ -171,7 +172,7 @@ class Toucher:
                 listed = {
                     each.name: each.attr for each in self._client.list(self._system, directory)
                 }
-                return [(each, listed.get(_name(each.path))) for each in touches]
+                return [(each, listed.get(name_of(each.path))) for each in touches]
             except OSError as exc:
                 log.info("%s: looking at each file singly: %s", directory, exc)
         return [(each, self._stat(each.path)) for each in touches]
@@ -211,11 +212,3 @@ def _script(wanted: Sequence[Touch], given: Mapping[str, Sequence[int]]) -> str:
 def _text(time_ns: int) -> str:
     seconds, fraction = divmod(abs(time_ns), _SECOND)
     return f"{'-' if time_ns < 0 else ''}{seconds}.{fraction:09d}"
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]

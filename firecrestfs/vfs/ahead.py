@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from firecrestfs.cache.metadata import join, split
 from firecrestfs.model import Kind
+from firecrestfs.paths import join, split
 
 from .tree import RemoteTree
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping, Sequence
 
-from firecrestfs.cache.metadata import split
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr
+from firecrestfs.paths import name_of
 from firecrestfs.transfer.linking import Linker, Wish
 
 from .entry import Entry
@@ -94,7 +94,7 @@ class HardLinks:
             return None
         if isinstance(exc, FileExistsError):
             name = conflict_name(path)
-            text = f"the name is taken on the cluster; yours is kept as {split(name)[1]}"
+            text = f"the name is taken on the cluster; yours is kept as {name_of(name)}"
             self._notes.write_down(*self._overlay.move(entry, name))
             self._notes.report(path, text)
         else:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from firecrestfs.cache.inodes import Inodes
-from firecrestfs.cache.metadata import is_below, split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, Kind, UserInfo
+from firecrestfs.paths import directory_of, is_below
 
 NOBODY = 65534
 
@@ -137,12 +137,12 @@ class Identity:
 
     def _first_path(self, path: str) -> str:
         """Return where *path* was before the directories above it were renamed."""
-        directory = split(path)[0]
+        directory = directory_of(path)
         while directory != "/":
             first = self._trees.get(directory)
             if first is not None:
                 return f"{first}{path[len(directory) :]}"
-            directory = split(directory)[0]
+            directory = directory_of(directory)
         return path
 
     def _hash(self, text: str) -> int:

@@ -14,10 +14,10 @@ from dataclasses import replace
 from firecrestfs.cache.cached_file import CachedFile, Snapshot
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import portions
-from firecrestfs.cache.metadata import join, split
 from firecrestfs.errors import ConflictError, NotAppendedError, is_transient
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind, StoreItem
+from firecrestfs.paths import directory_of, join, name_of
 from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.removing import Remover, Unlinked
 from firecrestfs.transfer.touching import Touch, Toucher
@@ -231,7 +231,7 @@ class Landing:
             self._tree.forget(path)
             if entry.path:
                 # The copy is the conflict copy from now on: who still writes it writes that.
-                shown = join(split(entry.path)[0], split(result.landed_as)[1])
+                shown = join(directory_of(entry.path), name_of(result.landed_as))
                 self._moves.show_at(entry, shown)
             path, result = result.landed_as, result.attr or result
         if isinstance(result, OSError):
@@ -273,7 +273,7 @@ class Landing:
         kept = None
         if entry.file is not None:
             entry.file.store_failed()
-            name = split(entry.where)[1]
+            name = name_of(entry.where)
             # What there is nothing any more to append to hasn't been given up by anybody.
             kept = self._content.keep_discarded(entry.file, name, discarded=item.whole)
         self._notes.report(entry.where, f"{conflict.strerror}; yours is kept as {kept}")

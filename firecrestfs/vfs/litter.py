@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from firecrestfs.cache.metadata import is_below, split
 from firecrestfs.model import Attr, DirEntry
+from firecrestfs.paths import directory_of, is_below, name_of
 
 from .handles import MemoryHandle
 
@@ -30,8 +30,8 @@ class Litter(dict[str, tuple[Attr, bytearray]]):
 
     def entries(self, directory: str) -> list[DirEntry]:
         """Return what lies in *directory*."""
-        paths = [path for path in list(self) if split(path)[0] == directory]
-        return [DirEntry(split(path)[1], self.attr(path)) for path in paths]
+        paths = [path for path in list(self) if directory_of(path) == directory]
+        return [DirEntry(name_of(path), self.attr(path)) for path in paths]
 
     def create(self, path: str, attr: Attr, flags: int) -> MemoryHandle:
         """Make *path* with the attributes *attr* and open it."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cachetools import TTLCache
 
-from firecrestfs.cache.metadata import boottime, is_below, join
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import is_below, join
 
 #: After so many names in a row that a file system's own directory doesn't have, it is listed.
 _MISSES = 2

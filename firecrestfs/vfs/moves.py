@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from firecrestfs.cache.metadata import split
 from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import name_of
 from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
 from .entry import Change, Entry, Moving
@@ -137,7 +137,7 @@ class Moves:
         """Something that was not known here has the name: ours gets another, both survive."""
         name = conflict_name(entry.path)
         self._notes.report(
-            entry.path, f"the name is taken on the cluster; yours is kept as {split(name)[1]}"
+            entry.path, f"the name is taken on the cluster; yours is kept as {name_of(name)}"
         )
         self._tree.forget(entry.path)
         self._notes.write_down(*self.show_at(entry, name))

@@ -14,10 +14,10 @@ import uuid
 from contextlib import suppress
 from dataclasses import replace
 
-from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import name_of
 
 from . import guard, links
 from .entry import Entry
@@ -47,7 +47,7 @@ class RemoteNames:
         """Remove *path*; what the cluster has never seen costs no request."""
         if self._view.litter.remove(path):
             return
-        if split(path)[1].startswith(guard.HIDDEN_PREFIX):
+        if name_of(path).startswith(guard.HIDDEN_PREFIX):
             self._end_orphan(path)
             return
         attr = self._view.getattr(path)
@@ -207,12 +207,12 @@ class RemoteNames:
 
     def rename(self, old: str, new: str) -> None:
         """Rename *old* to *new*: a file over a file, a directory over an empty one."""
-        if split(new)[1].startswith(guard.HIDDEN_PREFIX):
+        if name_of(new).startswith(guard.HIDDEN_PREFIX):
             self._begin_orphan(old, new)
             return
         self._tree.require_carriable(old)
         self._tree.require_carriable(new)
-        guard.refuse_housekeeping(split(new)[1], new)
+        guard.refuse_housekeeping(name_of(new), new)
         guard.refuse_too_long(new)
         parent_of_old, _ = self._view.parent_of(old), self._view.parent_of(new)
         attr = self._view.getattr(old)
@@ -317,7 +317,7 @@ class RemoteNames:
 
     def _rename_litter(self, old: str, new: str) -> None:
         """Rename what only this machine has; under a common name it becomes a file to store."""
-        if guard.is_litter(split(new)[1]):
+        if guard.is_litter(name_of(new)):
             self._view.litter.rename(old, new)
             return
         attr, content = self._view.litter.attr(old), self._view.litter.content(old)

@@ -10,9 +10,9 @@ import errno
 from collections.abc import Callable, Sequence
 
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Kind
+from firecrestfs.paths import directory_of
 from firecrestfs.transfer.remote_job import RemoteJobs, quoted
 
 from .tree import RemoteTree
@@ -59,7 +59,7 @@ class OnSite:
         finally:
             for path in arguments:
                 self._tree.refresh(path)
-                self._tree.refresh(split(path)[0])
+                self._tree.refresh(directory_of(path))
 
     def _remove(self, path: str, *, tree: bool) -> None:
         system = self._tree.system.name

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from firecrestfs.cache.cached_file import CachedFile
-from firecrestfs.cache.metadata import is_below, join, split
 from firecrestfs.model import DirEntry, Kind
+from firecrestfs.paths import is_below, join, name_of, split
 
 from .entry import Change, Entry
 from .places import Places
@@ -39,7 +39,7 @@ class Overlay(Places):
             names = sorted(self._names.get(directory, ()))
             entries = [self._shown[join(directory, name)] for name in names]
             return [
-                DirEntry(split(each.path)[1], each.attr)
+                DirEntry(name_of(each.path), each.attr)
                 for each in entries
                 if each.busy or self._changes_locked(each)
             ]

@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from firecrestfs.cache.cached_file import CachedFile
-from firecrestfs.cache.metadata import is_below, join, split
 from firecrestfs.model import Kind
+from firecrestfs.paths import directory_of, is_below, join, split
 
 from .entry import Entry
 
@@ -140,21 +140,21 @@ class Places:
 
     def _origins_above_locked(self, origin: str) -> Iterator[Entry]:
         """Yield the known directories that the cluster has above *origin*, nearest first."""
-        directory = split(origin)[0]
+        directory = directory_of(origin)
         while directory not in ("", "/"):
             above = self._origins.get(directory)
             if above is not None:
                 yield above
-            directory = split(directory)[0]
+            directory = directory_of(directory)
 
     def _ancestors_locked(self, path: str) -> Iterator[Entry]:
         """Yield the known directories above *path*, nearest first."""
-        directory = split(path)[0]
+        directory = directory_of(path)
         while directory != "/":
             above = self._shown.get(directory)
             if above is not None:
                 yield above
-            directory = split(directory)[0]
+            directory = directory_of(directory)
 
     def _target_locked(self, entry: Entry) -> str | None:
         directory, name = split(entry.path)
@@ -176,7 +176,7 @@ class Places:
         while at != top and at != "/":
             if at in self._origins or at in self._attempts:
                 return None
-            at = split(at)[0]
+            at = directory_of(at)
         return remote
 
     def _place_locked(self, origin: str) -> str:

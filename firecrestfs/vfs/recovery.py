@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.journal import Found, Journal, Record
-from firecrestfs.cache.metadata import split
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import name_of
 
 from .entry import Entry, Moving, Sent
 from .view import RemoteParts, RemoteView
@@ -77,7 +77,7 @@ class Recovery:
 
     def _file_of(self, record: Record, trusted: bool) -> CachedFile | None:
         """Return the local copy with what was promised; None where nothing was, or it is lost."""
-        ident, name = record.ident, split(record.path)[1]
+        ident, name = record.ident, name_of(record.path)
         attr = record.base
         if attr is None or attr.kind is not Kind.FILE:
             # New; or put over a link, which is what the cluster still has.
@@ -116,7 +116,7 @@ class Recovery:
         """Set aside what was appended after the last close; return whether anything is left."""
         end = max(record.size, record.tail or 0)
         if self._content.dirty_size(record.ident) > end:
-            kept = self._content.set_aside(record.ident, split(record.path)[1], end)
+            kept = self._content.set_aside(record.ident, name_of(record.path), end)
             self._stores.report(
                 record.path, f"was being written when the mount died: kept as {kept}"
             )

@@ -15,10 +15,10 @@ from dataclasses import replace
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.journal import Found
-from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, DirEntry, Kind
+from firecrestfs.paths import name_of
 
 from . import guard
 from .base import OpenFile
@@ -152,7 +152,7 @@ class RemoteFilesystem(Facts):
     def create(self, path: str, flags: int, mode: int) -> OpenFile:
         """Make a file that exists here until it is stored, after its close."""
         mode &= 0o7777
-        if guard.is_litter(split(path)[1]):
+        if guard.is_litter(name_of(path)):
             return self._view.litter.create(path, self._view.new_attr(path, mode), flags)
         if not flags & os.O_EXCL and self._view.attr_or_none(path) is not None:
             return self.open(path, flags)

@@ -11,10 +11,10 @@ import errno
 import uuid
 from collections.abc import Callable
 
-from firecrestfs.cache.metadata import split
 from firecrestfs.errors import os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import directory_of
 
 from .entry import Entry
 from .view import RemoteParts, RemoteView
@@ -65,7 +65,7 @@ class SecondNames:
 
     def _link_now(self, entry: Entry, new: str) -> None:
         """Make *new* a link to *entry*, a symlink, on the cluster."""
-        for each in (entry, self._overlay.entry(split(new)[0]), self._overlay.in_the_way(new)):
+        for each in (entry, self._overlay.entry(directory_of(new)), self._overlay.in_the_way(new)):
             if each is not None and self._overlay.differs(each):
                 self._stores.store_now(each)
         target = self._overlay.locate(new)

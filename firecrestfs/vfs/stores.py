@@ -14,10 +14,11 @@ from contextlib import suppress
 from firecrestfs.cache.cached_file import CachedFile, Promise
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import Journal, Record, portions
-from firecrestfs.cache.metadata import boottime, split
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
+from firecrestfs.paths import directory_of
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.queued import Pending
 from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
@@ -342,18 +343,18 @@ class Stores:
         if changes[0] is Change.REMOVE:
             top = self._overlay.topmost_removed(entry)
             where = top.origin or top.attempted
-            return "remove", where if top.kind is Kind.DIRECTORY else split(where)[0]
+            return "remove", where if top.kind is Kind.DIRECTORY else directory_of(where)
         if changes[0] is Change.MOVE:
             return "move", ident
         if changes[0] is Change.LINK:
             return "link", self._tree.root_of(entry.path)
         if changes[0] is Change.SET:
-            return "set", split(entry.path)[0]
+            return "set", directory_of(entry.path)
         if changes[0] is Change.TOUCH:
             return "touch"
         if self._is_heavy(ident):
             return "large", ident
-        return "put", split(self._overlay.topmost_new(entry).path)[0]
+        return "put", directory_of(self._overlay.topmost_new(entry).path)
 
     def _is_heavy(self, ident: str) -> bool:
         """Tell whether the bytes of *ident* take more than a request."""

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.cache.metadata import MetadataCache, boottime, is_below, join, split
+from firecrestfs.cache.metadata import MetadataCache, boottime
 from firecrestfs.errors import is_transient, os_error, tells_nothing
 from firecrestfs.model import Attr, DirEntry, Features, Kind, Source, System
+from firecrestfs.paths import directory_of, is_below, join, split
 from firecrestfs.transfer.carrying import is_sendable
 
 from . import guard, links
@@ -147,7 +148,7 @@ class RemoteTree:
 
     def _listed(self, directory: str) -> Mapping[str, Attr]:
         """Return the entries of *directory* by one request, which may list its neighbours too."""
-        top = self._walks.listed(directory, self._metadata.listing(split(directory)[0]))
+        top = self._walks.listed(directory, self._metadata.listing(directory_of(directory)))
         if top is not None and not self._is_outer(top) and self._fetch_tree(top):
             entries = self._metadata.listing(directory)
             if entries is not None:
@@ -288,7 +289,7 @@ class RemoteTree:
 
     def _listed_for(self, directory: str) -> Mapping[str, Attr]:
         """List *directory* for a look-up in it, or the tree that a program looks through."""
-        parent = split(directory)[0]
+        parent = directory_of(directory)
         if self._metadata.listing(parent) is not None:
             # rsync looks for each file that it would send, and lists nothing.
             self._walks.read(parent)

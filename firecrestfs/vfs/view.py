@@ -12,9 +12,10 @@ from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import Journal
-from firecrestfs.cache.metadata import boottime, join, split
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind, Source, same_version
+from firecrestfs.paths import directory_of, join, name_of, split
 from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.leftovers import Leftovers
@@ -192,7 +193,7 @@ class RemoteView:
 
     def parent_of(self, path: str) -> Attr:
         """Return the directory of *path*. Raises EACCES above the cluster's file systems."""
-        directory = split(path)[0]
+        directory = directory_of(path)
         if self._tree.is_synthetic(directory):
             raise os_error(errno.EACCES, path, "only the cluster's file systems can be written")
         attr = self._found(directory)
@@ -202,7 +203,7 @@ class RemoteView:
 
     def require_creatable(self, path: str, kind: Kind) -> Attr:
         """Return the directory of *path*. Raises unless a new entry may be made there."""
-        guard.refuse_housekeeping(split(path)[1], path)
+        guard.refuse_housekeeping(name_of(path), path)
         if kind is Kind.DIRECTORY:
             self._tree.require_sendable(path)
         else:

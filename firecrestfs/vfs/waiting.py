@@ -6,9 +6,9 @@ import errno
 from contextlib import suppress
 
 from firecrestfs.cache.content import ContentCache
-from firecrestfs.cache.metadata import is_below, split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Kind
+from firecrestfs.paths import is_below, name_of
 
 from .entry import Entry
 from .overlay import Overlay
@@ -71,7 +71,7 @@ class Waiting:
     def _give_up(self, entry: Entry) -> str:
         kept = ""
         if entry.path and entry.file is not None and entry.content_differs:
-            kept = str(self._content.keep_discarded(entry.file, split(entry.path)[1]) or "")
+            kept = str(self._content.keep_discarded(entry.file, name_of(entry.path)) or "")
         if entry.kind is Kind.DIRECTORY and entry.path and entry.origin:
             # What is in it goes back with it.
             self._stores.note(*self._overlay.move(entry, entry.origin))

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cachetools import TTLCache
 
-from firecrestfs.cache.metadata import boottime, join, split
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Kind
+from firecrestfs.paths import join, split
 
 #: After so many of the first subdirectories, each listed within so many seconds, it is a walk.
 _FIRST = 2

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from firecrestfs.cache import metadata
-from firecrestfs.cache.metadata import MetadataCache, is_below, join, split
+from firecrestfs.cache.metadata import MetadataCache
 from firecrestfs.model import Attr, DirEntry
 
 from .tools import FakeClock, make_attr, together
@@ -26,32 +26,6 @@ def cache(clock: FakeClock) -> MetadataCache:
 def put(cache: MetadataCache, directory: str, **entries: Attr) -> bool:
     rows = [DirEntry(name, attr) for name, attr in entries.items()]
     return cache.put_listing(directory, rows, cache.mark())
-
-
-# -- paths ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", ["/a", "/a/b", "/a/b c", "/a/\n"])
-def test_split_and_join_undo_each_other(path: str) -> None:
-    assert join(*split(path)) == path
-
-
-def test_the_root_has_no_name() -> None:
-    assert split("/") == ("/", "")
-
-
-@pytest.mark.parametrize(
-    ("path", "top", "answer"),
-    [
-        ("/a", "/a", True),
-        ("/a/b", "/a", True),
-        ("/ab", "/a", False),
-        ("/a", "/a/b", False),
-        ("/anything", "/", True),
-    ],
-)
-def test_below_means_whole_names(path: str, top: str, answer: bool) -> None:
-    assert is_below(path, top) is answer
 
 
 # -- ages ----------------------------------------------------------------------------------------

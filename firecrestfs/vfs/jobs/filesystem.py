@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from firecrestfs.cache.metadata import join
 from firecrestfs.cache.submissions import SubmissionLog
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, DirEntry, Job, Kind
+from firecrestfs.paths import join
 
 from ..base import Filesystem, OpenFile
 from ..flights import Flights, never_interrupted

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-from firecrestfs.cache.metadata import join, split
 from firecrestfs.errors import os_error
 from firecrestfs.model import Kind
+from firecrestfs.paths import directory_of, join
 
 from .. import links
 from ..base import Filesystem
@@ -32,7 +32,7 @@ class RemoteScripts:
         Raises EXDEV for what lies outside the system, ELOOP, and what looking raises.
         """
         text = links.remote_target(self._mountpoint, self._system, text)
-        todo = _parts(text if text.startswith("/") else join(split(path)[0], text))
+        todo = _parts(text if text.startswith("/") else join(directory_of(path), text))
         done: list[str] = []
         for _ in range(_STEPS):
             if not todo:

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from firecrestfs.cache.metadata import boottime, is_below
+from firecrestfs.cache.metadata import boottime
 from firecrestfs.cache.submissions import Stage, Submission, SubmissionLog
 from firecrestfs.errors import FirecrestException, is_transient, os_error
+from firecrestfs.paths import directory_of, is_below
 
 from ..flights import SLICE_S
 from .cluster import Cluster
@@ -250,7 +251,7 @@ class Submissions:
         """Store inputs for some seconds; return what is still to be waited for."""
         near = [found.workdir]
         if found.script_path:
-            near.append(found.script_path.rpartition("/")[0] or "/")
+            near.append(directory_of(found.script_path))
         tops = {"all": ["/"], "workdir": near, "none": [found.script_path]}[found.wait_for]
         blocking: dict[str, OSError | None] = {}
         for top in filter(None, tops):
