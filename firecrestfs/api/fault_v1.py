@@ -207,6 +207,9 @@ def _of_header(response: Response, description: str) -> Verdict:
     """Return the verdict on an answer whose body says no more than *description*."""
     for name, code in _HEADERS.items():
         value = response.headers.get(name)
+        if value == "None":
+            text = "FirecREST v1 failed and gives no reason; most likely a service of its is down"
+            return Verdict(errno.EIO, text, True, True)
         if value is not None:
             found = first(_OWN, value) or of_stderr(value)
             return found or Verdict(code, f"refused: {quote(value)}")

@@ -112,6 +112,13 @@ def test_headers_are_asked_where_there_are_no_words(header: str, value: str, cod
         assert answered(400, body, {header: value}).errno == code
 
 
+def test_a_failure_without_a_reason_is_tried_again() -> None:
+    """What the services say of a certificate that could not be made."""
+    found = answered(400, {"description": "Error on mkdir operation"}, {"x-error": "None"})
+    assert (found.errno, found.transient) == (errno.EIO, True)
+    assert "None" not in str(found.strerror)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "cls", "code", "transient"),
     [
