@@ -196,7 +196,8 @@ class CachedFile(FetchedFile):
             if closed and (self._state is not State.CLEAN or self._base is None):
                 self._closed_generation = self._generation
                 size, crc = self._keep_locked()
-            tail = self._promised_tail if self._promised else self._tail
+            # The copy beside is of the version before, which may have had a tail.
+            tail = self._promised_tail if self._promised and not closed else self._tail
             return Promise(size, crc, self._promised, tail)
 
     def drop_promised(self) -> None:

@@ -269,6 +269,19 @@ def test_it_was_being_rewritten(site: Site) -> None:
     assert site.set_aside() == [b"something else\n"]
 
 
+def test_it_was_rewritten_at_its_beginning_and_closed(site: Site) -> None:
+    """Nothing of it is appended alone any more, although its closed version could be."""
+    site.nursery.server.set(queue_seconds=600.0)
+    site.mount()
+    assert append(site)
+    with (site.top / "log").open("r+b", buffering=0) as file:
+        file.write(b"LINE")
+    site.kill()
+    site.nursery.server.set(queue_seconds=0.0)
+    take_up(site)
+    assert content(site) == b"LINE" + OLD[4:] + MORE
+
+
 def test_it_has_changed_by_the_next_mount(site: Site) -> None:
     site.mount(fault="store.begun:1")
     append(site)
