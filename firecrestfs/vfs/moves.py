@@ -152,15 +152,38 @@ class Moves:
         self._tree.forget(target)
 
     def _vanished(self, entry: Entry) -> None:
-        """What was renamed here is no more on the cluster: only bytes that are here remain."""
-        path = entry.path
+        """What was renamed here is no more on the cluster: only bytes that are here remain.
+
+        They take the name, as those of a new file would. Without any the rename has failed.
+        """
+        path, replaced = entry.path, self._overlay.release(entry)
+        entry.moving = None
+        self._tree.refresh(entry.origin)
         if entry.content_differs and entry.file is not None:
             self._overlay.settle(entry, "")
             entry.file.rebase(None, entry.file.attr.inode)
-        else:
-            self._tree.refresh(entry.origin)
-            self._notes.drop(entry)
-            self._notes.report(path, "it was renamed here, but is no more on the cluster")
+            if replaced is not None:
+                self._take_over(entry, replaced)
+            return
+        if replaced is not None:
+            # Shown again: whoever waits for its removal waits in vain.
+            self._tree.refresh(replaced.origin)
+            self._notes.drop(replaced)
+        self._notes.drop(entry)
+        self._notes.report(path, "it was renamed here, but is no more on the cluster")
+
+    def _take_over(self, entry: Entry, replaced: Entry) -> None:
+        """Let the bytes of *entry* be stored into what it was renamed over."""
+        base, origin = replaced.base, replaced.origin
+        with self._overlay.lock:
+            self._overlay.settle(replaced, "")
+            self._overlay.settle(entry, origin)
+        entry.sent, entry.torn = replaced.sent, replaced.torn
+        assert entry.file is not None
+        entry.file.rebase(base, entry.file.attr.inode)
+        self._notes.write_down(entry, replaced)
+        if not self._overlay.is_orphaned(replaced):
+            self._notes.drop(replaced)
 
     def _move_failed(self, entry: Entry, exc: OSError) -> OSError | None:
         if is_transient(exc) or exc.errno in WAITS or entry.content_differs:
