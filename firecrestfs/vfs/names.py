@@ -21,6 +21,7 @@ from firecrestfs.paths import name_of
 
 from . import guard, links
 from .entry import Entry
+from .ghosts import parted
 from .identity import leaves_mode
 from .secondnames import SecondNames
 from .view import RemoteParts, RemoteView
@@ -282,7 +283,7 @@ class RemoteNames:
             moved = self._overlay.move(entry, new)
             # What is made under the old name next is another file from now on.
             self._identity.move_inode(old, new, tree=tree)
-            left = self._left_by(moved)
+            left = parted(self._overlay, moved)
             there = self._overlay.unlinked_at(entry)
             adopted = there is not None and self._adopter_of(there) is entry
             if there is not None and adopted:
@@ -300,20 +301,6 @@ class RemoteNames:
                 self._stores.changed(each)
             elif not self._overlay.is_orphaned(each):
                 self._stores.discard(each)
-
-    def _left_by(self, moved: list[Entry]) -> list[Entry]:
-        """Part from *moved* what stores without an answer may have left under the old names."""
-        left = []
-        for entry in moved:
-            unsure = entry.attempted and not entry.origin and not entry.busy
-            if unsure and self._overlay.target(entry) != entry.attempted:
-                ghost = Entry(uuid.uuid4().hex, entry.kind, "", "", text=entry.text)
-                ghost.remote, ghost.link_of = entry.remote, entry.link_of
-                ghost.attempted, ghost.sent, ghost.torn = entry.attempted, entry.sent, entry.torn
-                entry.attempted, entry.sent, entry.torn = "", (), b""
-                self._overlay.add(ghost)
-                left.append(ghost)
-        return left
 
     def _rename_litter(self, old: str, new: str) -> None:
         """Rename what only this machine has; under a common name it becomes a file to store."""

@@ -59,6 +59,7 @@ class Overlay(Places):
             if entry.origin:
                 self._settle_locked(entry, entry.origin)
             self._note_attempt_locked(entry)
+            self._note_locked(entry)
 
     def add_or_get(self, path: str, make: Callable[[], Entry]) -> Entry:
         """Return the entry at *path*, made by *make* where there is none."""

@@ -15,6 +15,7 @@ from firecrestfs.model import Attr, Kind
 from firecrestfs.paths import name_of
 
 from .entry import Entry, Moving, Sent
+from .ghosts import parted
 from .view import RemoteParts, RemoteView
 
 
@@ -43,6 +44,7 @@ class Recovery:
             if entry is not None:
                 self._overlay.add(entry)
                 entries.append(entry)
+        entries += parted(self._overlay, entries)
         for entry in entries:
             there = self._overlay.unlinked_at(entry) if entry.path else None
             if there is not None:

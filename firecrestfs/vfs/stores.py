@@ -25,6 +25,7 @@ from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
 
 from .entry import Change, Entry
 from .flights import Flights
+from .ghosts import parted
 from .landing import Landing
 from .notes import Notes
 from .overlay import Overlay
@@ -374,6 +375,10 @@ class Stores:
         entries = [each for each in found if each is not None]
         outcome: dict[str, OSError | None] = dict.fromkeys(idents)
         outcome.update(self.landing.run(entries))
+        left = parted(self._overlay, entries)
+        if left:
+            self.note(*entries, *left)
+            self.changed(*left)
         failures = ((each, outcome[each.ident]) for each in entries)
         settled = [each for each, exc in failures if exc is None or not is_transient(exc)]
         for some in portions(settled):

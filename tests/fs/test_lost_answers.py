@@ -127,3 +127,20 @@ def test_somebody_elses_change_after_a_lost_answer_is_kept(
     [copy] = [name for name in os.listdir(there) if name != "f"]
     assert copy.startswith("f.conflict-")
     assert (there / copy).read_bytes() == b"the second version, longer\n"
+
+
+def test_it_is_renamed_before_the_answer_is_lost(fs: Driver, there: Path, server: Server) -> None:
+    """Where it may be, and where it shall be, are two names then."""
+    fs.listdir()
+    server.set(latency=1000.0)
+    server.faults([{"match": "*/upload", "kind": "lost_answer"}])
+    fs.write_file("f", FIRST)
+    assert wait_for(lambda: fs.getxattr("f", "user.firecrest.state") == b"storing")
+    fs.rename("f", "g")
+    assert wait_for(lambda: any(row["error"] for row in fs.pending().values()), 20)
+    server.set(latency=0.0)
+    fs.refresh()
+    assert fs.listdir() == ["g"]
+    fs.land()
+    assert os.listdir(there) == ["g"]
+    assert (there / "g").read_bytes() == FIRST

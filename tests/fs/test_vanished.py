@@ -23,7 +23,6 @@ def site(sites: Sites, kind: str) -> Site:
     return sites.site(kind, write_back=600.0)
 
 
-
 def test_what_it_was_renamed_over_stays(fs: Driver, there: Path) -> None:
     (there / "a").write_bytes(b"the source")
     (there / "b").write_bytes(b"the target")
