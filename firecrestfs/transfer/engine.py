@@ -196,9 +196,11 @@ class TransferEngine:
             attr = self.files.stat(item.path)
             if attr.kind is not Kind.DIRECTORY:
                 raise
-            # Somebody else made it, or an answer got lost.
-            return attr
-        attr = self.files.stat(item.path)
+            if attr.uid != self._user.uid:
+                return attr
+            # An answer got lost: whether it has its mode by now is not known.
+        else:
+            attr = self.files.stat(item.path)
         wanted = None if item.mode is None else item.mode & 0o777
         if wanted is not None and needs_chmod(replace(item, mode=wanted), attr.mode & 0o777):
             # Set-id bits that the directory inherited stay.

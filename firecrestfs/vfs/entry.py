@@ -114,7 +114,11 @@ class Entry:
         return file is not None and file.state is State.CLEAN and file.wanted[2] is not None
 
     def landed(self, remote: Attr) -> None:
-        """Note that the cluster has it as *remote* now (for kinds other than files)."""
+        """Note that the cluster has it as *remote* now (for kinds other than files).
+
+        A mode that it is still to be given is shown already.
+        """
         self.remote = remote
         if self.shown is not None:
-            self.shown = replace(self.shown, mode=remote.mode, nlink=remote.nlink)
+            mode = remote.mode if self.wanted_mode is None else self.wanted_mode
+            self.shown = replace(self.shown, mode=mode, nlink=remote.nlink)

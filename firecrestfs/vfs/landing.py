@@ -256,17 +256,22 @@ class Landing:
         else:
             self._tree.changed(path, result)
         if entry.file is None:
-            if entry.wanted_mode in (item.mode, result.mode & 0o7777):
-                # Asked for anew meanwhile, the same bits are wanted for sure.
-                again = entry.exact_mode and not item.exact_mode
-                if not again or entry.wanted_mode == result.mode & 0o7777:
-                    entry.wanted_mode, entry.exact_mode = None, False
-            entry.landed(self._tree.localised(path, result))
+            self._has_landed(entry, item, self._tree.localised(path, result))
         elif snapshot is not None:
             reach("store.proven")
             entry.file.stored(snapshot, self._tree.localised(path, result))
         self._notes.tidy(entry)
         return None
+
+    def _has_landed(self, entry: Entry, item: StoreItem, remote: Attr) -> None:
+        """Note that the directory or link *entry* is *remote* now; it may be changing again."""
+        with self._overlay.lock:
+            if entry.wanted_mode in (item.mode, remote.mode & 0o7777):
+                # Asked for anew meanwhile, the same bits are wanted for sure.
+                again = entry.exact_mode and not item.exact_mode
+                if not again or entry.wanted_mode == remote.mode & 0o7777:
+                    entry.wanted_mode, entry.exact_mode = None, False
+            entry.landed(remote)
 
     def _yielded(self, entry: Entry, conflict: ConflictError, item: StoreItem) -> None:
         """Show theirs again; ours goes to lost+found."""
@@ -307,8 +312,9 @@ class Landing:
             if entry.file is not None:
                 entry.file.given_mode(mode, self._tree.localised(entry.origin, after))
             else:
-                entry.wanted_mode = None if entry.wanted_mode == mode else entry.wanted_mode
-                entry.landed(self._tree.localised(entry.origin, after))
+                with self._overlay.lock:
+                    entry.wanted_mode = None if entry.wanted_mode == mode else entry.wanted_mode
+                    entry.landed(self._tree.localised(entry.origin, after))
             self._tree.changed(entry.origin, after)
             self._notes.tidy(entry)
             outcome[entry.ident] = None
@@ -320,8 +326,9 @@ class Landing:
         if entry.file is not None:
             entry.file.take_back_mode()
         elif entry.remote is not None:
-            entry.wanted_mode = None
-            entry.landed(entry.remote)
+            with self._overlay.lock:
+                entry.wanted_mode = None
+                entry.landed(entry.remote)
         self._notes.report(entry.path, f"its mode was not changed: {exc.strerror}")
         return None
 

@@ -34,6 +34,9 @@ class Notes:
 
     def tidy(self, entry: Entry) -> None:
         """Forget what needs no remembering: a directory that is as the cluster has it."""
-        plain = entry.kind is Kind.DIRECTORY and not entry.times_given
-        if plain and not self._overlay.differs(entry):
-            self._overlay.forget(entry)
+        if entry.kind is not Kind.DIRECTORY:
+            return
+        with self._overlay.lock:
+            # In one step: it may just be given a mode, a time or a name.
+            if not (entry.times_given or self._overlay.differs(entry)):
+                self._overlay.forget(entry)

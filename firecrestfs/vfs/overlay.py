@@ -88,9 +88,7 @@ class Overlay(Places):
     def unlink(self, entry: Entry) -> None:
         """Show *entry* no more."""
         with self.lock:
-            if self._idents.get(entry.ident) is not entry:
-                # It was clean, and forgotten since the caller looked it up.
-                self.add(entry)
+            self._keep_locked(entry)
             self._hide_locked(entry)
             self._part_locked(entry)
             entry.path = ""
@@ -100,6 +98,7 @@ class Overlay(Places):
     def move(self, entry: Entry, new: str) -> list[Entry]:
         """Show *entry*, with all below it, at *new*; return the entries that moved."""
         with self.lock:
+            self._keep_locked(entry)
             old = entry.path
             moved = [each for each in self._shown.values() if is_below(each.path, old)]
             for each in moved:
@@ -282,6 +281,11 @@ class Overlay(Places):
             return list(self._blockers_locked(entry))
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _keep_locked(self, entry: Entry) -> None:
+        """Add *entry* where it was clean, and has been forgotten since its caller looked it up."""
+        if self._idents.get(entry.ident) is not entry:
+            self.add(entry)
 
     def _changes_locked(self, entry: Entry) -> list[Change]:
         if not entry.path:

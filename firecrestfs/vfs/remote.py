@@ -314,15 +314,16 @@ class RemoteFilesystem(Facts):
             return
         if mode == attr.mode and not self._is_pending(path):
             return
-        entry = self._names.entry_at(path, attr)
-        if entry.origin and entry.file is not None:
-            self._tree.require_carriable(entry.origin)
-        elif entry.origin:
-            self._tree.require_sendable(entry.origin)
-        if entry.file is not None:
-            entry.file.set_mode(mode)
-        elif entry.shown is not None:
-            with self._overlay.lock:
+        with self._overlay.lock:
+            # In one step: what lands in between would be forgotten.
+            entry = self._names.entry_at(path, attr)
+            if entry.origin and entry.file is not None:
+                self._tree.require_carriable(entry.origin)
+            elif entry.origin:
+                self._tree.require_sendable(entry.origin)
+            if entry.file is not None:
+                entry.file.set_mode(mode)
+            elif entry.shown is not None:
                 entry.wanted_mode, entry.exact_mode = mode, True
                 entry.shown = replace(entry.shown, mode=mode)
         self._changed_attributes(entry)
@@ -348,19 +349,19 @@ class RemoteFilesystem(Facts):
         if path in self._view.litter:
             self._view.litter.utime(path, atime_ns, mtime_ns)
             return
-        entry = self._names.entry_at(path, attr)
-        if entry.file is not None:
-            entry.file.set_times(atime_ns, mtime_ns)
-            self._changed_attributes(entry)
-        elif entry.shown is not None:
-            with self._overlay.lock:
+        with self._overlay.lock:
+            # In one step, as with modes.
+            entry = self._names.entry_at(path, attr)
+            if entry.file is not None:
+                entry.file.set_times(atime_ns, mtime_ns)
+            elif entry.shown is not None:
                 entry.times_given = True
                 entry.shown = replace(
                     entry.shown,
                     atime_ns=entry.shown.atime_ns if atime_ns is None else atime_ns,
                     mtime_ns=entry.shown.mtime_ns if mtime_ns is None else mtime_ns,
                 )
-            self.stores.note(entry)
+        self._changed_attributes(entry)
         if mtime_ns is None:
             self._view.moments.attributes_changed(path)
         else:

@@ -247,3 +247,28 @@ def test_sync_waits_for_recovery(nursery: Nursery, tmp_path: Path) -> None:
         assert (site.there / "f").read_bytes() == b"closed"
     finally:
         site.end()
+
+
+@pytest.mark.parametrize("asked", ["by mkdir", "by chmod"])
+@pytest.mark.parametrize("step", ["change.sent", "change.answered"])
+def test_the_mode_of_a_directory_of_which_nobody_heard(site: Site, step: str, asked: str) -> None:
+    """That the next mount finds it there says nothing of its mode."""
+    for number in range(1, 10):
+        assert site.mount(f"{step}:{number}")
+        os.listdir(site.top)
+        os.mkdir(site.top / "d", 0o700 if asked == "by mkdir" else 0o755)
+        if asked == "by chmod":
+            os.chmod(site.top / "d", 0o700)
+        wait_for(lambda: not site.lives or nothing_waits(site), 5)
+        died = not site.lives
+        site.kill()
+        site.mount()
+        assert site.drain() == {}
+        assert (site.there / "d").stat().st_mode & 0o777 == 0o700, f"{number}"
+        assert (site.top / "d").stat().st_mode & 0o777 == 0o700
+        site.kill()
+        (site.there / "d").rmdir()
+        if not died:
+            assert number > 1
+            return
+    pytest.fail("there was no end to the requests")

@@ -140,6 +140,17 @@ def test_undone_is_nothing_to_tell(overlay: Overlay, tree: Tree) -> None:
     assert overlay.hidden_names("/") == set()
 
 
+def test_what_was_forgotten_a_moment_ago_is_renamed_all_the_same(
+    overlay: Overlay, tree: Tree
+) -> None:
+    """It had just landed, and needed no remembering, when somebody went to rename it."""
+    entry = tree.directory("/a")
+    overlay.forget(entry)
+    assert overlay.move(entry, "/b") == [entry]
+    assert overlay.changes(entry) == [Change.MOVE]
+    assert overlay.locate("/b") == "/a"
+
+
 def test_one_entry_for_all_who_ask(overlay: Overlay, tree: Tree, content: ContentCache) -> None:
     def make() -> Entry:
         file = content.new(make_attr(1))
