@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -112,6 +112,11 @@ class Journal:
         self._boot_id = boot_id or _BOOT_ID.read_text().strip()
         self.written = threading.Event()  # something was recorded; for the one who seals
         database.make_tables(_SCHEMA)
+        self._writing = threading.Lock()  # one writes down at a time; guards _newest
+        self._newest: dict[str, int] = {}  # ident → the turn of what is written of it, see `note`
+        self._taking = threading.Lock()  # guards the turns
+        self._turn = 0
+        self._looking: set[int] = set()  # turns of those who have yet to write
 
     def record(self, *records: Record) -> None:
         """Write down *records*, each in place of an earlier one of its entry, as one change."""
@@ -121,16 +126,52 @@ class Journal:
         """Drop the records of *idents*: they have landed, or are wanted no more."""
         self.change((), idents)
 
-    def change(self, records: Iterable[Record], gone: Iterable[str]) -> None:
+    def change(self, records: Sequence[Record], gone: Sequence[str]) -> None:
         """Write down *records* and drop those of *gone*, as one change."""
-        steps: list[Step] = [
-            *((_UPSERT, _row(each, self._boot_id)) for each in records),
-            *(("DELETE FROM entries WHERE ident = ?", (ident,)) for ident in gone),
+        self.note(lambda: (records, gone))
+
+    def note(self, look: Callable[[], tuple[Sequence[Record], Sequence[str]]]) -> None:
+        """Do what `change` does with what *look* finds; it may take its time.
+
+        Of several threads who look at an entry, what is written in the end is what the last to
+        begin has found: whoever looks after a change knows that it, or a later one, is noted.
+        """
+        with self._taking:
+            self._turn += 1
+            turn = self._turn
+            self._looking.add(turn)
+        found: tuple[Sequence[Record], Sequence[str]] = ((), ())
+        try:
+            found = look()
+        finally:
+            with self._writing:
+                try:
+                    self._write(*found, turn)
+                finally:
+                    self._end_locked(turn)
+
+    def _end_locked(self, turn: int) -> None:
+        with self._taking:
+            self._looking.discard(turn)
+            if not self._looking:
+                self._newest.clear()
+
+    def _write(self, records: Sequence[Record], gone: Sequence[str], turn: int) -> None:
+        """Write what nobody has written of by what they saw later."""
+
+        def is_newest(ident: str) -> bool:
+            return self._newest.get(ident, 0) < turn
+
+        steps: list[tuple[str, Step]] = [
+            *((each.ident, (_UPSERT, _row(each, self._boot_id))) for each in records),
+            *((ident, ("DELETE FROM entries WHERE ident = ?", (ident,))) for ident in gone),
         ]
+        steps = [each for each in steps if is_newest(each[0])]
         if len(steps) == 1:
-            self._database.execute(*steps[0])
+            self._database.execute(*steps[0][1])
         elif steps:
-            self._database.execute_all(steps)
+            self._database.execute_all([step for _, step in steps])
+        self._newest.update((ident, turn) for ident, _ in steps)
         if steps and not self.written.is_set():
             self.written.set()
 

@@ -17,6 +17,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
@@ -190,17 +191,14 @@ class TransferEngine:
         return self._prove(item)
 
     def _make_directory(self, item: StoreItem) -> Attr:
-        try:
+        with suppress(FileExistsError):
             self._client.mkdir(self._system.name, item.path)
-        except FileExistsError:
-            attr = self.files.stat(item.path)
-            if attr.kind is not Kind.DIRECTORY:
-                raise
-            if attr.uid != self._user.uid:
-                return attr
-            # An answer got lost: whether it has its mode by now is not known.
-        else:
-            attr = self.files.stat(item.path)
+        # One that was there: an answer got lost, and whether it has its mode by now is not known.
+        attr = self.files.stat(item.path)
+        if attr.kind is not Kind.DIRECTORY:
+            raise os_error(errno.EEXIST, item.path)
+        if attr.uid != self._user.uid:
+            return attr
         wanted = None if item.mode is None else item.mode & 0o777
         if wanted is not None and needs_chmod(replace(item, mode=wanted), attr.mode & 0o777):
             # Set-id bits that the directory inherited stay.

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from firecrestfs.cache.cached_file import CachedFile, Promise
+from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.cache.content import ContentCache
 from firecrestfs.cache.journal import Journal, Record, portions
 from firecrestfs.cache.metadata import boottime
@@ -29,6 +29,7 @@ from .ghosts import parted
 from .landing import Landing
 from .notes import Notes
 from .overlay import Overlay
+from .records import record_of
 from .tree import RemoteTree
 
 log = logging.getLogger(__name__)
@@ -96,15 +97,22 @@ class Stores:
 
     # -- the journal ---------------------------------------------------------------------------
 
-    def note(self, *entries: Entry) -> None:
-        """Write down what the cluster is still to be told of *entries*, all as one change."""
-        records, landed = [], []
-        for entry in entries:
-            if self._overlay.by_ident(entry.ident) is entry and self._overlay.is_needed(entry):
-                records.append(self._record_of(entry))
-            else:
-                landed.append(entry.ident)
-        self._journal.change(records, landed)
+    def note(self, *entries: Entry, gone: Sequence[str] = ()) -> None:
+        """Write down what the cluster is still to be told of *entries*, all as one change.
+
+        The records of *gone* are dropped with it.
+        """
+
+        def look() -> tuple[list[Record], list[str]]:
+            records, landed = [], list(gone)
+            for entry in entries:
+                if self._overlay.by_ident(entry.ident) is entry and self._overlay.is_needed(entry):
+                    records.append(record_of(self._tree.system.name, entry))
+                else:
+                    landed.append(entry.ident)
+            return records, landed
+
+        self._journal.note(look)
 
     def changing(self, file: CachedFile, appending: bool = False) -> None:
         """Note that someone is about to change *file*: what was closed before stays promised."""
@@ -136,38 +144,6 @@ class Stores:
         if failure is not None:
             raise failure
 
-    def _record_of(self, entry: Entry) -> Record:
-        file = entry.file
-        mode, exact = entry.wanted_mode, entry.exact_mode
-        promise = Promise(-1, 0, "", None)
-        mtime_ns = None if entry.shown is None else entry.shown.mtime_ns
-        if file is not None:
-            mode, exact, mtime_ns = file.wanted
-            promise = file.promise(closed=entry.closed)
-        return Record(
-            entry.ident,
-            self._tree.system.name,
-            entry.path,
-            entry.origin,
-            entry.kind,
-            entry.closed,
-            mode,
-            exact,
-            mtime_ns,
-            base=entry.base,
-            text=entry.text,
-            made_text=entry.made_text,
-            size=promise.size,
-            crc=promise.crc,
-            promised=promise.beside,
-            tail=promise.tail,
-            sent=tuple((each.size, each.sha256) for each in entry.sent),
-            attempted=entry.attempted,
-            inherits=entry.inherits,
-            link_of=entry.link_of.ident if entry.link_of is not None else "",
-            moving=entry.moving and (entry.moving.target, entry.moving.dev, entry.moving.ino),
-        )
-
     def give_up(self, entry: Entry) -> None:
         """Let go of the clean *entry*: something else is at its path now."""
         self._overlay.forget(entry)
@@ -185,8 +161,8 @@ class Stores:
                 new.set_mode(old.wanted[0])
             self._queue.cancel(old.ident)
             self._overlay.give_copy(entry, new)
-            self._journal.forget(old.ident)
-            self.note(entry, *entry.links)
+            # At once: else a death in between would cost what it is to be told besides.
+            self.note(entry, *entry.links, gone=[old.ident])
             self.changed(entry)
             self._content.drop(old)
 

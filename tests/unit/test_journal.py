@@ -143,6 +143,42 @@ def test_what_landed_is_forgotten(journal: Journal, path: Path) -> None:
     assert [each.ident for each in reopened(path)] == ["b"]
 
 
+def test_what_was_looked_at_earlier_is_not_written_over_what_came_later(
+    journal: Journal, path: Path
+) -> None:
+    """A store finds that a file has landed; before it says so, somebody writes it again."""
+    journal.record(RECORD)
+    later = replace(RECORD, closed=False)
+
+    def landed() -> tuple[list[Record], list[str]]:
+        journal.record(later)
+        return [], [RECORD.ident]
+
+    journal.note(landed)
+    assert reopened(path) == [later]
+
+    def renamed() -> tuple[list[Record], list[str]]:
+        journal.forget(RECORD.ident)
+        return [replace(RECORD, path="/users/me/g"), other], []
+
+    other = replace(RECORD, ident="b2")
+    journal.note(renamed)
+    assert reopened(path) == [other]
+    journal.note(lambda: ([later], [other.ident]))
+    assert reopened(path) == [later]
+
+
+def test_who_fails_to_look_keeps_nobody_from_writing(journal: Journal, path: Path) -> None:
+    def fail() -> tuple[list[Record], list[str]]:
+        journal.record(RECORD)
+        raise OSError(errno.EIO, "no")
+
+    with pytest.raises(OSError):
+        journal.note(fail)
+    journal.forget(RECORD.ident)
+    assert reopened(path) == []
+
+
 def test_two_copies_may_have_one_path_and_systems_are_apart(journal: Journal) -> None:
     records = [RECORD, replace(RECORD, ident="a2"), replace(RECORD, ident="a3", system="eiger")]
     for each in records:
