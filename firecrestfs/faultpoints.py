@@ -16,9 +16,11 @@ itself with SIGKILL when it arrives there for the Nth time.
     change.sent          … has been sent, its answer not yet read
     change.answered      … has been answered, nothing made of that yet
     store.proven         the cluster has a file, here it counts as dirty
+    store.landed         … here, too, it counts as what the cluster has
     store.forgotten      … and its record is gone from the journal
-    recover.begun        a record of an earlier process is about to be taken up
-    recover.done         … is taken up
+    recover.begun        the records of an earlier process are about to be taken up
+    recover.taken        … are taken up, the journal is as it was
+    recover.done         … and knows it
 """
 
 from __future__ import annotations

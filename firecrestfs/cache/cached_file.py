@@ -74,6 +74,7 @@ class CachedFile(FetchedFile):
         # Size and checksum of what was written from the beginning, or from where the tail begins,
         # one piece after the other.
         self._summed: tuple[int, int] | None = None
+        self._noted = True  # that it has landed is known to the journal, too
         self.handed_over = False  # it was changed by path while handles that write were open
         self._promised = ""  # name of the copy of that version, while a newer one is written
         self._promised_tail: int | None = None  # of that copy
@@ -293,7 +294,8 @@ class CachedFile(FetchedFile):
     def stored(self, snapshot: Snapshot, remote: Attr) -> bool:
         """Note that *snapshot* landed as *remote*. Return whether nothing is left to store.
 
-        Of what was appended it may be the beginning only.
+        Of what was appended it may be the beginning only. The bytes stay where they survive until
+        it is `noted`: what is known of them by then is that they are to be stored.
         """
         with self._lock:
             self._base = remote
@@ -308,9 +310,15 @@ class CachedFile(FetchedFile):
                 )
                 mode = self._attr.mode if self._exact_mode else remote.mode
                 self._attr = replace(self._attr, mode=mode, source=Source.LOCAL, acl=remote.acl)
-                if self._opens == 0:
-                    self._move_to_clean_locked()
+                self._noted = False
             return unchanged
+
+    def noted(self) -> None:
+        """Note that whoever takes up what we leave knows, if it has landed, that it has."""
+        with self._lock:
+            self._noted = True
+            if self._state is State.CLEAN and self._opens == 0:
+                self._move_to_clean_locked()
 
     def store_failed(self) -> None:
         """Note that a store did not land: the file is dirty as before."""
@@ -331,7 +339,7 @@ class CachedFile(FetchedFile):
     def forget_bytes(self) -> int:
         """Drop the bytes of a clean copy that no one has open; return how many they were."""
         with self._lock:
-            if self._state is not State.CLEAN or self._opens or self.pinned:
+            if self._state is not State.CLEAN or self._opens or self.pinned or not self._noted:
                 return 0
             gone = self.disk_bytes
             if gone or self._copy.complete:
@@ -379,5 +387,5 @@ class CachedFile(FetchedFile):
             self._tail = self._kept = self._summed = None
 
     def _move_to_clean_locked(self) -> None:
-        if self._copy.in_dirty_dir and not self._discarded:
+        if self._copy.in_dirty_dir and self._noted and not self._discarded:
             self._copy.move_to_clean()

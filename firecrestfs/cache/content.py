@@ -93,14 +93,31 @@ class ContentCache:
         return file
 
     def take_promised(self, promised: str, ident: str) -> bool:
-        """Take the copy *promised* of a closed version as the bytes of *ident*, if it is there."""
+        """Take the copy *promised* of a closed version as the bytes of *ident*, if it is there.
+
+        It stays, where the file system makes links, until what is written down names it no more:
+        whoever comes after our death finds that it `is_taken`.
+        """
         if not promised:
             return False
+        source, target = self._dirty_dir / promised, self._dirty_dir / ident
         try:
-            os.replace(self._dirty_dir / promised, self._dirty_dir / ident)
+            os.link(source, target)
         except FileNotFoundError:
             return False
+        except FileExistsError:
+            return self.is_taken(promised, ident)
+        except OSError:
+            os.replace(source, target)
         return True
+
+    def is_taken(self, promised: str, ident: str) -> bool:
+        """Tell whether the copy *promised* is what *ident* has already."""
+        with suppress(FileNotFoundError):
+            return bool(promised) and os.path.samefile(
+                self._dirty_dir / promised, self._dirty_dir / ident
+            )
+        return False
 
     def is_whole(self, ident: str, size: int, crc: int, tail: int = 0) -> bool:
         """Tell whether the bytes of *ident*, from *tail* on, are those of when it was closed."""

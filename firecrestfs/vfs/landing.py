@@ -260,6 +260,7 @@ class Landing:
         elif snapshot is not None:
             reach("store.proven")
             entry.file.stored(snapshot, self._tree.localised(path, result))
+            reach("store.landed")
         self._notes.tidy(entry)
         return None
 

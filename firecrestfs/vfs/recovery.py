@@ -33,6 +33,7 @@ class Recovery:
         """Make the entries of all records again and let the cluster be told of them."""
         reach("recover.begun")
         entries: list[Entry] = []
+        missed: set[str] = set()
         # Second names come after the files that they are of.
         for each in sorted(found, key=lambda each: bool(each.record.link_of)):
             try:
@@ -40,6 +41,7 @@ class Recovery:
             except OSError as exc:
                 # One that can't be taken up must not keep the others from being.
                 self._stores.report(each.record.where, f"can't be taken up: {exc}")
+                missed.add(each.record.ident)
                 continue
             if entry is not None:
                 self._overlay.add(entry)
@@ -49,7 +51,11 @@ class Recovery:
             there = self._overlay.unlinked_at(entry) if entry.path else None
             if there is not None:
                 self._overlay.replace(entry, there)
+        reach("recover.taken")
         self._stores.note(*entries)
+        for each in found:
+            if each.record.promised and each.record.ident not in missed:
+                self._content.remove_dirty(each.record.promised)
         self._stores.changed(*entries)
         reach("recover.done")
 
@@ -93,7 +99,8 @@ class Recovery:
             if not self._cut(record):
                 return self._untouched(record, attr)
         elif not record.closed:
-            if not self._content.drop_empty(ident):
+            taken = self._content.is_taken(record.promised, ident)
+            if not (taken or self._content.drop_empty(ident)):
                 kept = self._content.set_aside(ident, name)
                 self._stores.report(
                     record.path, f"was being written when the mount died: kept as {kept}"

@@ -359,6 +359,9 @@ class Stores:
         settled = [each for each, exc in failures if exc is None or not is_transient(exc)]
         for some in portions(settled):
             self.note(*some)
+            for each in some:
+                if each.file is not None:
+                    each.file.noted()
         self._engine.large.noted(each.ident for each in settled if outcome[each.ident] is None)
         reach("store.forgotten")
         # What changed meanwhile goes next.

@@ -61,7 +61,7 @@ def test_kills_at_fault_points(nursery: Nursery, tmp_path: Path) -> None:
 
 
 def test_kills_during_recovery(nursery: Nursery, tmp_path: Path) -> None:
-    points = ("recover.begun", "recover.done", "change.sent", "store.proven")
+    points = ("recover.begun", "recover.taken", "recover.done", "change.sent", "store.proven")
     # The first to die has taken something from its queue: there is something to take up.
     orders = [Order("store.begun", f"{name}:{number}") for name in points for number in (1, 1, 2)]
     orders += [Order("", f"{name}:{number}") for name in points for number in (1, 2)]

@@ -84,6 +84,7 @@ def test_a_stored_copy_moves_back_at_its_last_close(places: tuple[Path, Path]) -
     assert snapshot.data == b"Jello"
     assert file.state is State.STORING
     assert file.stored(snapshot, make_attr(5))
+    file.noted()
     assert (file.state, where(places)) == (State.CLEAN, "dirty")
     file.released(True)
     assert where(places) == "clean"
@@ -100,7 +101,15 @@ def test_a_copy_that_is_closed_when_its_store_lands_moves_back_then(
     assert snapshot is not None
     assert where(places) == "dirty"
     file.stored(snapshot, make_attr(3))
+    # As long as the journal says that it is to be stored, its bytes stay.
+    assert where(places) == "dirty"
+    file.opened(False)
+    file.released(False)
+    assert file.forget_bytes() == 0
+    assert where(places) == "dirty"
+    file.noted()
     assert where(places) == "clean"
+    assert file.forget_bytes() == 3
 
 
 def test_the_last_close_closes_the_descriptor(places: tuple[Path, Path]) -> None:

@@ -280,6 +280,7 @@ def test_room_comes_back_when_a_change_has_landed(places: tuple[Path, Path]) -> 
     snapshot = file.begin_store(1 << 30)
     assert snapshot is not None
     file.stored(snapshot, make_attr(9 * KIB))
+    file.noted()
     cache.make_room(5 * KIB)
     assert not file.complete
 

@@ -179,10 +179,30 @@ def test_the_promised_version_takes_the_place_of_what_was_being_written(
     (files / "a.closed").write_text("promised")
     assert not content.take_promised("", "a")
     assert not content.take_promised("b.closed", "a")
+    assert not content.take_promised("a.closed", "a")
+    assert not content.is_taken("a.closed", "a")
     assert (files / "a").read_text() == "half"
-    assert content.take_promised("a.closed", "a")
+    content.set_aside("a", "name")
+    # Twice: the first to do so may have died.
+    for _ in range(2):
+        assert content.take_promised("a.closed", "a")
+        assert content.is_taken("a.closed", "a")
+        assert (files / "a").read_text() == "promised"
+    content.remove_dirty("a.closed")
     assert os.listdir(files) == ["a"]
     assert (files / "a").read_text() == "promised"
+
+
+def test_the_promised_version_is_taken_where_there_are_no_links(
+    content: ContentCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: object) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "state/files/a.closed").write_text("promised")
+    assert content.take_promised("a.closed", "a")
+    assert os.listdir(tmp_path / "state/files") == ["a"]
 
 
 def test_whole_is_what_has_size_and_sum_of_the_close(content: ContentCache, tmp_path: Path) -> None:

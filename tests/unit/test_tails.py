@@ -105,6 +105,7 @@ def test_it_lands(places: tuple[Path, Path]) -> None:
     snapshot = file.begin_store(LIMIT)
     assert snapshot is not None
     assert file.stored(snapshot, make_attr(BASE + 4, ino=7))
+    file.noted()
     assert (file.state, file.tail, file.partial) == (State.CLEAN, None, True)
     file.released(True)
     assert "dirty" not in where(places)
