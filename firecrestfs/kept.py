@@ -160,7 +160,7 @@ class StateDirectory:
             record.since or None,
             reasons.get(path, ""),
             # The copy of a version that was closed before isn't what is shown.
-            0 if record.promised else record.tail or 0,
+            0 if record.promised and not record.closed else record.tail or 0,
         )
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, LocalFile, Source
 
-from .copying import checksum_of, copy_beside, sum_on
+from .copying import beside_name, checksum_of, copy_beside, sum_on
 from .fetched_file import FetchedFile
 from .file_attributes import State
 
@@ -78,6 +78,8 @@ class CachedFile(FetchedFile):
         self.handed_over = False  # it was changed by path while handles that write were open
         self._promised = ""  # name of the copy of that version, while a newer one is written
         self._promised_tail: int | None = None  # of that copy
+        # Size and checksum: of that copy, and of what was closed last.
+        self._promised_sum = self._closed_sum = (-1, 0)
         # Size and checksum of the last version that shall survive, of one that has a tail.
         self._kept: tuple[int, int] | None = None
 
@@ -170,12 +172,13 @@ class CachedFile(FetchedFile):
         closed = self._closed_generation == self._generation or self._kept is not None
         if self._promised or not closed:
             return
-        name = f"{self.ident}.closed"
+        name = beside_name(self.ident)
         target = self._copy.dirty_path.with_name(name)
         if copy_beside(self._copy.dirty_path, target, self._tail or 0):
             if self._kept is not None:
                 os.truncate(target, self._kept[0])
             self._promised, self._promised_tail = name, self._tail
+            self._promised_sum = self._kept or self._closed_sum
 
     def _keep_locked(self) -> tuple[int, int]:
         """Return size and checksum of what is here now; of one with a tail they are kept."""
@@ -194,9 +197,11 @@ class CachedFile(FetchedFile):
         """Return what is to survive. *closed*: that is what is here now, it is whole."""
         with self._lock:
             size, crc = (-1, 0) if self._kept is None else self._kept
+            if self._promised and not closed:
+                size, crc = self._promised_sum
             if closed and (self._state is not State.CLEAN or self._base is None):
                 self._closed_generation = self._generation
-                size, crc = self._keep_locked()
+                size, crc = self._closed_sum = self._keep_locked()
             # The copy beside is of the version before, which may have had a tail.
             tail = self._promised_tail if self._promised and not closed else self._tail
             return Promise(size, crc, self._promised, tail)

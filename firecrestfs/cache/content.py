@@ -20,7 +20,7 @@ from firecrestfs.model import Attr
 
 from .asides import Asides, bytes_taken, tail_name
 from .cached_file import CachedFile
-from .copying import checksum_of, copy_end
+from .copying import beside_name, checksum_of, copy_end
 from .local_copy import begin_sync
 
 #: Bytes of the local disk that are never taken.
@@ -125,17 +125,21 @@ class ContentCache:
         return crc != -1 and path.stat().st_size == size and checksum_of(path, tail) == crc
 
     def sync_dirty(self, idents: Sequence[str]) -> None:
-        """Bring the bytes of *idents* to the disk; those of copies that are gone are of no matter.
+        """Bring the bytes of *idents* to the disk, and what is kept beside of closed versions.
+
+        Those of copies that are gone are of no matter.
 
         Their writing is begun for many before one is waited for: else each would cost a commit of
         the file system, and whoever makes files meanwhile waits for those.
         """
+        directory = self._dirty_dir
         for start in range(0, len(idents), _SYNC_AT_ONCE):
             with ExitStack() as open_files:
                 fds = []
-                for ident in idents[start : start + _SYNC_AT_ONCE]:
+                some = idents[start : start + _SYNC_AT_ONCE]
+                for name in (each for ident in some for each in (ident, beside_name(ident))):
                     with suppress(FileNotFoundError):
-                        fds.append(os.open(self._dirty_dir / ident, os.O_RDONLY | os.O_CLOEXEC))
+                        fds.append(os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC))
                         open_files.callback(os.close, fds[-1])
                         begin_sync(fds[-1])
                 for fd in fds:

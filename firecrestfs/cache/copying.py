@@ -16,6 +16,11 @@ _SUM_BYTES = 16 << 20
 _FICLONE = 0x40049409
 
 
+def beside_name(ident: str) -> str:
+    """Return the name of the copy of the last closed version of *ident*."""
+    return f"{ident}.closed"
+
+
 def copy_beside(source: Path, target: Path, start: int = 0) -> bool:
     """Copy *source* to *target*, by sharing its blocks where the file system can.
 

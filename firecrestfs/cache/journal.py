@@ -97,10 +97,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record as a later process finds it; `trusted`: no power was lost since its bytes came."""
+    """A record as a later process finds it.
+
+    `trusted`: no power was lost since its bytes came, or they were on the disk by then; `rebooted`:
+    what came after them, and was not written down, may be there in their place.
+    """
 
     record: Record
     trusted: bool
+    rebooted: bool = False
 
 
 class Journal:
@@ -182,7 +187,11 @@ class Journal:
     def found(self) -> list[Found]:
         """Return all records, and whether the bytes that belong to them can be trusted."""
         rows = self._database.execute("SELECT * FROM entries ORDER BY rowid")
-        return [Found(_record(row), row[7] == self._boot_id or bool(row[10])) for row in rows]
+        same = [row[7] == self._boot_id for row in rows]
+        return [
+            Found(_record(row), here or bool(row[10]), not here)
+            for row, here in zip(rows, same, strict=True)
+        ]
 
     # -- sealing -------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class Recovery:
             return self._link_of(record)
         file = None
         if record.kind is Kind.FILE and record.path:
-            file = self._file_of(record, found.trusted)
+            file = self._file_of(found)
             if file is None:
                 self._journal.forget(record.ident)
                 return None
@@ -83,8 +83,9 @@ class Recovery:
         entry.link_of = source or Entry(record.link_of, Kind.FILE, "", "", shown=record.base)
         return entry
 
-    def _file_of(self, record: Record, trusted: bool) -> CachedFile | None:
+    def _file_of(self, found: Found) -> CachedFile | None:
         """Return the local copy with what was promised; None where nothing was, or it is lost."""
+        record = found.record
         ident, name = record.ident, name_of(record.path)
         attr = record.base
         if attr is None or attr.kind is not Kind.FILE:
@@ -111,7 +112,7 @@ class Recovery:
         if recovered is None:
             self._stores.report(record.path, "its bytes are gone from the state directory")
             return self._untouched(record, attr)
-        if not trusted and not self._content.is_whole(ident, record.size, record.crc, start):
+        if not self._is_whole(found, start):
             kept = self._content.set_aside(ident, name, start)
             self._content.drop(recovered)
             self._stores.report(
@@ -120,6 +121,13 @@ class Recovery:
             return self._untouched(record, attr)
         recovered.recover(record.base, record.mode, record.exact_mode, record.mtime_ns, record.tail)
         return recovered
+
+    def _is_whole(self, found: Found, start: int) -> bool:
+        """Tell whether the bytes that are there, from *start* on, are those that were promised."""
+        record = found.record
+        if found.trusted and not (found.rebooted and record.closed and record.crc != -1):
+            return True
+        return self._content.is_whole(record.ident, record.size, record.crc, start)
 
     def _cut(self, record: Record) -> bool:
         """Set aside what was appended after the last close; return whether anything is left."""

@@ -95,7 +95,14 @@ def take_up(site: Site) -> None:
 
 
 STEPS = ["change.unsent", "change.sent", "change.answered", "write.noted", "close.begun"]
-STEPS += ["close.noted", "release.begun", "store.begun", "store.proven", "store.landed", "store.forgotten"]
+STEPS += [
+    "close.noted",
+    "release.begun",
+    "store.begun",
+    "store.proven",
+    "store.landed",
+    "store.forgotten",
+]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -125,7 +132,13 @@ def test_it_is_appended_once(site: Site, step: str) -> None:
 def test_a_second_death(site: Site) -> None:
     """What was taken up is not taken up twice."""
     for first in ("change.sent:4", "change.answered:4", "store.proven:1"):
-        for second in ("recover.begun", "recover.taken", "recover.done", "store.begun", "change.sent"):
+        for second in (
+            "recover.begun",
+            "recover.taken",
+            "recover.done",
+            "store.begun",
+            "change.sent",
+        ):
             (site.there / "log").write_bytes(OLD)
             site.mount(first)
             assert append(site)

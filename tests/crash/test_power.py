@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -129,3 +130,44 @@ def test_nothing_that_was_doubtful_is_deleted(site: Site) -> None:
     told = "\n".join(site.errors())
     for number in range(12):
         assert data + b"%d" % number in landed or f"/f{number} " in told.replace(":", " ")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_fsynced_and_is_written_on(site: Site, seed: int) -> None:
+    """The closed version is promised for as long as the next one isn't whole."""
+    power = Power(site)
+    site.mount()
+    os.listdir(site.top)
+    data = {f"f{number}": content("fsynced", number) for number in range(4)}
+    for name in data:
+        save(site.top / name, data[name], fsync=True)
+    files = [(site.top / name).open("r+b", buffering=0) for name in data]
+    for file in files:
+        file.write(b"HALF")
+    time.sleep(SEALED_S)
+    power.remember_journal()
+    power.fail(random.Random(seed))
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.close()
+    check(site, data, {})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_written_on_in_that_moment_is_never_stored_half(site: Site, seed: int) -> None:
+    """The disk may have new bytes of a file, and the journal know of the old ones only."""
+    power = Power(site)
+    site.mount()
+    os.listdir(site.top)
+    data = {f"f{number}": content("fsynced", number) for number in range(4)}
+    for name in data:
+        save(site.top / name, data[name], fsync=True)
+    power.remember_journal()
+    files = [(site.top / name).open("r+b", buffering=0) for name in data]
+    for file in files:
+        file.write(b"HALF")
+    power.fail(random.Random(seed))
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.close()
+    check(site, {}, {name: [data[name], None] for name in data})

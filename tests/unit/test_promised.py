@@ -37,6 +37,17 @@ def test_the_closed_version_is_kept_when_it_is_written_on(places: tuple[Path, Pa
     assert file.read(99, 0) == b"BROKENed"
 
 
+def test_what_is_kept_is_known_by_its_size_and_sum(places: tuple[Path, Path]) -> None:
+    """After a power loss nothing else tells whether the copy is whole."""
+    file = closed_file(places)
+    before = file.promise(closed=True)
+    file.begin_change()
+    file.write(b"BROKEN, and longer", 0)
+    promise = file.promise(closed=False)
+    assert promise == before._replace(beside="f.closed")
+    assert promise[:2] == (8, checksum_of(places[1] / "f.closed"))
+
+
 def test_a_version_is_kept_once_however_often_it_is_written_on(places: tuple[Path, Path]) -> None:
     file = closed_file(places)
     for letter in (b"A", b"B"):
