@@ -120,6 +120,15 @@ def same_version(known: Attr, now: Attr) -> bool:
     return (known.size, known.mtime_ns // second) == (now.size, now.mtime_ns // second)
 
 
+def same_bytes(known: Attr, now: Attr) -> bool:
+    """Tell whether *now* is the version *known* but for what a rename, a link or a mode changes."""
+    second = 1_000_000_000
+    moved = known.dev != now.dev or not known.ino
+    return (known.size, known.mtime_ns // second) == (now.size, now.mtime_ns // second) and (
+        moved or known.ino == now.ino
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DirEntry:
     """One name of a listing with its attributes. In a recursive listing the name is a path."""

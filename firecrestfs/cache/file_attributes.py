@@ -6,7 +6,7 @@ import enum
 import threading
 from dataclasses import replace
 
-from firecrestfs.model import Attr, Source, same_version
+from firecrestfs.model import Attr, Source, same_bytes, same_version
 
 
 class State(enum.Enum):
@@ -105,21 +105,27 @@ class FileAttributes:
             self._attr = replace(self._attr, inode=inode)
 
     def adopt(self, remote: Attr) -> None:
-        """Note that the remote file became *remote* by our own doing (a rename, a link)."""
+        """Note that the remote file became *remote* by our own doing (a rename, a link).
+
+        As long as nobody has written into it meanwhile: else this stays a copy of what it was.
+        """
         with self._lock:
-            self._base = remote
-            self._same = None
+            self._become_locked(remote)
             if self._wanted_mode is None:
                 self._attr = replace(self._attr, mode=remote.mode)
 
     def given_mode(self, mode: int, remote: Attr) -> None:
-        """Note that the remote file, else unchanged, got *mode* and is *remote* now."""
+        """Note that the remote file got *mode* and is *remote* now: see `adopt`."""
         with self._lock:
-            self._base = remote
-            self._same = None
+            self._become_locked(remote)
             if self._wanted_mode == mode:
                 self._wanted_mode, self._exact_mode = None, False
                 self._attr = replace(self._attr, mode=remote.mode)
+
+    def _become_locked(self, remote: Attr) -> None:
+        if self._base is None or same_bytes(self._base, remote):
+            self._base = remote
+            self._same = None
 
     def given_time(self, mtime_ns: int, remote: Attr) -> None:
         """Note that the remote file, else unchanged, got this time and is *remote* now."""

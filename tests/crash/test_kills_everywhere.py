@@ -121,7 +121,8 @@ def act_and_die(site: Site, action: Callable[[Site], None]) -> bool:
         os.listdir(site.top)
         action(site)
     except OSError:
-        assert not site.lives
+        # It may be dying still.
+        assert wait_for(lambda: not site.lives, 5)
         return False
     # What was only noted is carried out a moment later.
     wait_for(lambda: not site.lives or nothing_waits(site), 5)
@@ -189,7 +190,7 @@ def test_a_directory_goes_although_an_archive_of_ours_was_left_in_it(site: Site)
     (site.top / "d/f").touch()
     with contextlib.suppress(OSError):
         site.driver.sync()
-    assert not site.lives
+    assert wait_for(lambda: not site.lives, 5)
     assert [name for name in os.listdir(site.there / "d") if name.startswith(".fcfs-")]
     site.kill()
     site.mount()
