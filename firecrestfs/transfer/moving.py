@@ -82,12 +82,9 @@ class Mover:
         try whose outcome isn't known; *begin* is called before the first change. Raises ENOENT
         where *old* is no more, EEXIST where something else has the name, `OneFileError`.
         """
-        if begun is not None and begun[0] != new:
-            # It was on its way to another name.
-            old = self.find(old, begun)
         source = self._stat_or_none(old)
         target = self._stat_or_none(new)
-        if begun is not None and begun[0] == new and _is(target, begun):
+        if begun is not None and _is(target, begun):
             # An earlier try got so far; of a hard link the old name may be left.
             assert target is not None
             if source is not None and (source.dev, source.ino) == (target.dev, target.ino):
@@ -101,8 +98,7 @@ class Mover:
         if target is not None and kind is Kind.DIRECTORY:
             # It would go into what is there, even through a link.
             raise os_error(errno.EEXIST, new)
-        tried = begun is not None and begun[0] == new
-        if target is not None and not self._may_go(new, target, expected, tried):
+        if target is not None and not self._may_go(new, target, expected, begun is not None):
             raise os_error(errno.EEXIST, new, "something else has this name on the cluster")
         begin(source)
         try:
@@ -120,15 +116,18 @@ class Mover:
             raise refusal
         return after
 
-    def find(self, old: str, begun: tuple[str, int, int]) -> str:
-        """Return where a file is whose move from *old* was *begun*; the other name is removed."""
-        target = self._stat_or_none(begun[0])
-        if not _is(target, begun):
-            return old
-        source = self._stat_or_none(old)
+    def find(self, old: str, begun: tuple[str, int, int]) -> tuple[str, Attr | None]:
+        """Return where a file is whose move from *old* was *begun*, and what is there.
+
+        Where both names are its, that of *old* is removed.
+        """
+        target, source = self._stat_or_none(begun[0]), self._stat_or_none(old)
+        if target is None or not _is(target, begun):
+            return old, source
         if source is not None and _is(source, begun):
             self._client.remove_proven(self._system, old)
-        return begun[0]
+            target = self._client.stat(self._system, begun[0])
+        return begun[0], target
 
     def _may_go(self, path: str, now: Attr, expected: Expected | None, tried: bool) -> bool:
         """Tell whether *now*, at *path*, is what may be replaced there."""

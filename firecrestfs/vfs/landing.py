@@ -125,20 +125,24 @@ class Landing:
 
     def _remove(self, begun: Sequence[Begun]) -> Outcome:
         """Remove what was unlinked, and nothing that has changed since."""
+        outcome: Outcome = {}
         for each in begun:
-            self._moves.find(each.entry)
+            try:
+                self._moves.find(each.entry)
+            except OSError as exc:
+                # It may be under either name.
+                outcome[each.entry.ident] = exc
         # What was renamed over, as was found out now, is gone.
         known = [(each.entry, self._overlay.by_ident(each.entry.ident)) for each in begun]
-        entries = [entry for entry, now in known if now is entry]
+        entries = [entry for entry, now in known if now is entry and entry.ident not in outcome]
         wanted = [
             Unlinked(each.where, each.kind, each.base, each.sent, each.torn, each.text)
             for each in entries
         ]
         results = self._remover.remove(list({each.path: each for each in wanted}.values()))
-        return {
-            entry.ident: self._removed(entry, each.path, results[each.path])
-            for entry, each in zip(entries, wanted, strict=True)
-        }
+        for entry, gone in zip(entries, wanted, strict=True):
+            outcome[entry.ident] = self._removed(entry, gone.path, results[gone.path])
+        return outcome
 
     def _removed(self, entry: Entry, where: str, failure: OSError | None) -> OSError | None:
         if failure is not None and (is_transient(failure) or failure.errno in WAITS):

@@ -10,7 +10,6 @@ import errno
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 from firecrestfs.errors import is_transient
@@ -60,12 +59,18 @@ class Moves:
         return outcome
 
     def _move_one(self, entry: Entry, target: str) -> OSError | None:
-        old = entry.origin
+        if entry.moving is not None and entry.moving.target != target:
+            # First it is written down where it is: the next try may not be heard of, either.
+            self.find(entry)
+        if entry.origin == target:
+            return None
         there = self._overlay.by_origin(target)
         replacing = entry.replacing if there is entry.replacing else None
         if there is not None and replacing is None:
             # Two that take each other's names: one steps aside first.
+            self.find(entry)
             target = self._mover.aside(target)
+        old = entry.origin
         expected = (
             None if replacing is None else Expected(replacing.base, replacing.sent, replacing.torn)
         )
@@ -101,10 +106,7 @@ class Moves:
             # In one step: nobody shall find it under its old name in between.
             moved = self._overlay.settle(entry, target)
             self._tree.changed(old, None)
-        if entry.file is not None:
-            entry.file.adopt(self._tree.localised(target, after))
-        else:
-            entry.landed(self._tree.localised(target, after))
+        self._adopt(entry, self._tree.localised(target, after))
         self._notes.write_down(*moved)
         self._notes.tidy(entry)
 
@@ -122,16 +124,31 @@ class Moves:
         return moved
 
     def find(self, entry: Entry) -> None:
-        """Find out where a file is that was unlinked while it was being renamed."""
-        moving = entry.moving
+        """Find out where a file is that went elsewhere, or away, while it was being renamed."""
+        moving, old = entry.moving, entry.origin
         if moving is None:
             return
-        with suppress(OSError):
-            where = self._mover.find(entry.origin, moving)
-            if where != entry.origin:
-                self._take_target(entry, where)
-                self._overlay.settle(entry, where)
-            entry.moving = None
+        where, now = self._mover.find(old, moving)
+        entry.moving = None
+        if where != old:
+            self._take_target(entry, where)
+        replaced = entry.replacing
+        if replaced is not None and replaced.origin != self._overlay.target(entry):
+            # It was renamed over that, and has not replaced it.
+            self._overlay.release(entry)
+        for path in (old, where):
+            self._tree.refresh(path)
+        moved = self._overlay.settle(entry, where)
+        if now is not None and now.kind is entry.kind:
+            self._adopt(entry, self._tree.localised(where, now))
+        self._notes.write_down(*moved)
+
+    @staticmethod
+    def _adopt(entry: Entry, now: Attr) -> None:
+        if entry.file is not None:
+            entry.file.adopt(now)
+        else:
+            entry.landed(now)
 
     def _move_beside(self, entry: Entry) -> None:
         """Something that was not known here has the name: ours gets another, both survive."""

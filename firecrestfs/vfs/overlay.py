@@ -295,7 +295,8 @@ class Overlay(Places):
         found = []
         if not entry.origin and entry.file is None:
             found.append(Change.MAKE)
-        elif entry.origin and not self._is_home_locked(entry):
+        elif entry.origin and (entry.moving is not None or not self._is_home_locked(entry)):
+            # One that was being renamed may be elsewhere, although its name is the old one again.
             found.append(Change.MOVE)
         if entry.content_differs:
             found.append(Change.STORE)
@@ -338,6 +339,9 @@ class Overlay(Places):
         """A directory goes after what was renamed out of it, and after stores into it."""
         if entry.replaced_by is not None:
             yield entry.replaced_by
+        heading = self._heading_locked(entry.origin)
+        if heading is not None and heading is not entry:
+            yield heading
         if entry.kind is not Kind.DIRECTORY or not entry.origin:
             return
         for each in self._idents.values():

@@ -66,3 +66,64 @@ def test_what_has_landed_is_still_to_be_renamed_and_linked(lazy: Site) -> None:
     assert os.path.samefile(lazy.there / "a", lazy.there / "b")
     assert (lazy.there / "a").stat().st_mtime_ns == 10**18
     assert lazy.errors() == []
+
+
+@pytest.mark.parametrize("first", ["change.sent", "change.answered"])
+def test_it_is_renamed_again_and_the_mount_dies_again(lazy: Site, first: str) -> None:
+    """Where the first rename has left it is not forgotten while the second is begun."""
+    for one in range(1, 8):
+        for two in range(1, 8):
+            for path in lazy.there.iterdir():
+                path.unlink()
+            (lazy.there / "a").write_bytes(b"precious")
+            died_first = dies(lazy, f"{first}:{one}", "a", "b")
+            died = dies(lazy, f"change.unsent:{two}", "b", "c")
+            lazy.mount()
+            assert lazy.drain() == {}
+            found = lazy.on_cluster()
+            assert found == {"c": digest(b"precious")}, f"{one}, {two}: {lazy.errors()}"
+            lazy.kill()
+            if not died:
+                break
+        if not died_first:
+            assert one > 1
+            return
+    pytest.fail("there was no end to the requests")
+
+
+def dies(site: Site, fault: str, old: str, new: str) -> bool:
+    """Rename with a mount that is to die at *fault* while that is carried out."""
+    assert site.mount(fault)
+    os.listdir(site.top)
+    os.rename(site.top / old, site.top / new)
+    with contextlib.suppress(OSError):
+        site.driver.sync()
+    # It may be dying still.
+    died = wait_for(lambda: not site.lives, 0.5)
+    site.kill()
+    return died
+
+
+@pytest.mark.parametrize("edited", [False, True], ids=["as it was", "edited"])
+def test_it_is_renamed_back_after_a_death(lazy: Site, edited: bool) -> None:
+    """Whether the rename was carried out is not known by then."""
+    for number in range(2, 20):
+        for path in lazy.there.iterdir():
+            path.unlink()
+        (lazy.there / "a").write_bytes(b"precious")
+        died = dies(lazy, f"change.{('sent', 'answered')[number % 2]}:{number // 2}", "a", "b")
+        lazy.mount()
+        os.listdir(lazy.top)
+        os.rename(lazy.top / "b", lazy.top / "a")
+        if edited:
+            (lazy.top / "a").write_bytes(b"edited")
+        assert lazy.drain() == {}
+        found = lazy.on_cluster()
+        assert found == {"a": digest(b"edited" if edited else b"precious")}, f"{number}"
+        assert lazy.errors() == []
+        assert os.listdir(lazy.top) == ["a"]
+        lazy.kill()
+        if not died:
+            assert number > 2
+            return
+    pytest.fail("there was no end to the requests")

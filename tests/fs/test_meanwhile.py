@@ -1,4 +1,4 @@
-"""What another client does, meanwhile, to what was renamed or given a mode here costs neither side."""
+"""What another client does meanwhile to what was renamed here costs neither side its bytes."""
 
 from __future__ import annotations
 
