@@ -5,8 +5,9 @@
 The bytes are uploaded into a folder that nobody else can look into, and a batch job appends them.
 It does so only where the file is as it was known here, and says so beforehand, by renaming the
 piece: whoever comes after, a job that is run again or one of a later try, then knows that the end
-of the file is ours, and goes on where it stops. So a job may be killed, run late or run twice, and
-an answer may be lost.
+of the file is ours, and goes on where it stops. That all is there it has compared before it says
+that, too: what is behind a beginning of ours may be somebody else's. So a job may be killed, run
+late or run twice, and an answer may be lost.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ have=$((now - start))
 cmp -s <(part $have) <(head -c $have -- "$folder/begun") || changed
 tail -c +$((have + 1)) -- "$folder/begun" >> /dev/fd/9
 cmp -s <(part $size) "$folder/begun" || changed
+: > "$folder/done"
 """
 
 
@@ -219,7 +221,9 @@ class Appends:
     def _landed(self, record: AppendRecord) -> Attr | None:
         """Return the file with what was appended; None where it isn't, as far as can be told."""
         now, end = self._stat_or_none(record.path), record.start + record.size
-        if now is None or now.size < end or not self._is_ours(record, now):
+        if now is None or now.size < end or now.ino != record.ino:
+            return None
+        if self._stat_or_none(f"{record.folder}/done") is None:
             return None
         # What somebody else has put behind it since is another change.
         return now if now.size == end else replace(now, size=end)

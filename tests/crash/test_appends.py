@@ -207,8 +207,9 @@ def test_its_job_runs_late(site: Site, late: bool) -> None:
     assert left(site) == []
 
 
-def test_its_job_was_cut_short(site: Site) -> None:
-    """Another one goes on where it stopped."""
+@pytest.mark.parametrize("theirs", [b"", b"put behind it by another client\n"])
+def test_its_job_was_cut_short(site: Site, theirs: bytes) -> None:
+    """Another one goes on where it stopped; what somebody has put there by then isn't ours."""
     server = site.nursery.server
     server.set(queue_seconds=600.0)
     site.mount()
@@ -220,13 +221,19 @@ def test_its_job_was_cut_short(site: Site) -> None:
     [folder] = [path for path in local_home(server).iterdir() if "fcfs-append" in path.name]
     (folder / "piece").rename(folder / "begun")
     with (site.there / "log").open("ab") as file:
-        file.write(MORE[:4])
+        file.write(MORE[:4] + theirs)
     client = client_of(server)
     [job] = [job for job in client.jobs("cluster") if not job.ended]
     client.cancel("cluster", job.job_id)
     server.set(queue_seconds=0.0)
     take_up(site)
-    assert content(site) == OLD + MORE
+    if theirs:
+        assert content(site) == OLD + MORE[:4] + theirs
+        kept = [path for path in (site.state_dir / "lost+found").rglob("*") if path.is_file()]
+        assert [path.read_bytes() for path in kept] == [MORE]
+        assert "is kept as" in "\n".join(site.errors())
+    else:
+        assert content(site) == OLD + MORE
     site.unmount()
     assert left(site) == []
 

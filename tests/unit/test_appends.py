@@ -76,6 +76,19 @@ def test_one_that_was_killed_is_gone_on_with(case: Case, done: int) -> None:
     assert case.target.read_bytes() == OLD + MORE
 
 
+def test_it_says_that_all_is_there_when_it_has_compared_it(case: Case) -> None:
+    record = case.record()
+    done = Path(record.folder) / "done"
+    (Path(record.folder) / "piece").rename(begun(record))
+    with case.target.open("ab") as file:
+        file.write(MORE[:5] + b"theirs" * len(MORE))
+    changed(case, record, OLD + MORE[:5] + b"theirs" * len(MORE))
+    assert not done.exists()
+    os.truncate(case.target, len(OLD) + 5)
+    assert run(record) == (0, "")
+    assert done.exists()
+
+
 def test_killed_at_any_moment(case: Case) -> None:
     for number in range(30):
         case.target.write_bytes(OLD)
