@@ -89,7 +89,8 @@ class Circuit:
         self._lock = threading.Lock()  # guards all below
         self._waiting: dict[Call, _Waiting] = {}  # calls that are under way
         self._heard = 0.0  # when the latest answer came
-        self._ever = False  # whether the server has ever answered, here or to an earlier mount
+        self._ever = False  # whether the server has ever answered
+        self._vouched = False  # … an earlier mount, as somebody knows
         self._unreachable: Trouble | None = None
         self._refused: Trouble | None = None
         self._half_open = False
@@ -109,7 +110,7 @@ class Circuit:
     def vouch(self) -> None:
         """Say that the server is known: that it can't be reached will pass."""
         with self._lock:
-            self._ever = True
+            self._vouched = True
 
     def refused(self) -> Trouble | None:
         """Return since when and why there is no valid token, None where there is one."""
@@ -182,13 +183,17 @@ class Circuit:
         # Without an answer of FirecREST it is the token server, or a portal in its place.
         if isinstance(exc, Unauthorized) and (exc.transient or not exc.responses):
             with self._lock:
-                exc.transient = exc.transient or (self._fail_fast and self._ever)
+                known = self._ever or self._vouched
+                exc.transient = exc.transient or (self._fail_fast and known)
                 self._refused = self._refused or Trouble(time.time(), exc.strerror or "")
             return exc
         if self._is_out_of_reach(exc):
             with self._lock:
                 # Somebody who has mounted a server knows its address: it will be there again.
-                known = self._ever and self._fail_fast
+                known = self._fail_fast and (self._ever or self._vouched)
+                if not self._ever and exc.errno == errno.ENOSYS:
+                    # It may be how another version answers to who has yet to find out which it is.
+                    return exc
                 if idempotent or not exc.responses and exc.errno not in _BROKEN:
                     self._open_locked(time.time(), exc.strerror or "")
             return _as_unreachable(exc) if known else exc

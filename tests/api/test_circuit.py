@@ -211,6 +211,16 @@ def test_an_address_that_never_answered_may_be_wrong(bench: Bench) -> None:
     assert bench.circuit.failed(exc) is exc
 
 
+def test_a_known_address_is_asked_first_which_version_is_there(bench: Bench) -> None:
+    """v1 has nothing where v2 tells how it is; a mount before this one knew the server."""
+    bench.circuit.vouch()
+    exc = answered(404, "<html>", errno.ENOSYS)
+    assert bench.circuit.failed(exc) is exc
+    assert bench.circuit.unreachable() is None
+    bench.circuit.failed(refusal(errno.EHOSTUNREACH, "refused", transient=True))
+    assert bench.circuit.unreachable() is not None
+
+
 @pytest.mark.parametrize(
     ("exc", "opens"),
     [
