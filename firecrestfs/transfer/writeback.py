@@ -96,7 +96,8 @@ class WriteBack:
             else:
                 # A log that is appended to again and again is stored all the same.
                 latest = entry.since + _LONGEST_SETTLE * self._delay_s
-                due = max(now, min(now + self._delay_s, latest))
+                # Nor does whoever waits for it wait for more than what is there.
+                due = now if entry.pressed else max(now, min(now + self._delay_s, latest))
                 earlier, entry.due = due < entry.due, due
                 entry.tries, entry.parked = 0, False
             if earlier or now + self._delay_s < self._wake_at:

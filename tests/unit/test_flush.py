@@ -34,6 +34,19 @@ def test_a_flush_tries_parked_keys_again(bench: Bench) -> None:
     assert bench.queue.flush() == {}
 
 
+def test_what_is_added_again_while_it_is_flushed_settles_no_more(bench: Bench) -> None:
+    """The last close of a file is told a moment after it: `sync` may have begun by then."""
+    bench.blockers["a1"] = "elsewhere"
+    bench.queue.add("a1")
+    bench.advance(5)
+    thread, outcome = in_thread(bench.queue.flush)
+    wait_until(lambda: [row.due for row in bench.queue.pending()] == [bench.clock.now])
+    bench.queue.add("a1")
+    bench.blockers.clear()
+    thread.join(5)
+    assert outcome == [{}]
+
+
 @pytest.mark.parametrize("how", ["time", "interrupt"])
 def test_a_flush_can_be_ended(bench: Bench, how: str) -> None:
     bench.cluster.hold.clear()
