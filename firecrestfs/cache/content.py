@@ -133,11 +133,12 @@ class ContentCache:
         the file system, and whoever makes files meanwhile waits for those.
         """
         directory = self._dirty_dir
-        for start in range(0, len(idents), _SYNC_AT_ONCE):
+        there = set(os.listdir(directory)) if idents else set()
+        names = [name for ident in idents for name in (ident, beside_name(ident)) if name in there]
+        for start in range(0, len(names), _SYNC_AT_ONCE):
             with ExitStack() as open_files:
                 fds = []
-                some = idents[start : start + _SYNC_AT_ONCE]
-                for name in (each for ident in some for each in (ident, beside_name(ident))):
+                for name in names[start : start + _SYNC_AT_ONCE]:
                     with suppress(FileNotFoundError):
                         fds.append(os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC))
                         open_files.callback(os.close, fds[-1])
