@@ -87,7 +87,10 @@ def _tar_info(member: Member) -> tarfile.TarInfo:
 
 
 class Leftovers:
-    """Paths of ours on one system that have to be removed. Thread-safe (a leaf lock)."""
+    """Paths of ours on one system that have to be removed. Thread-safe (a leaf lock).
+
+    Those that are in use are removed by who uses them.
+    """
 
     def __init__(
         self,
@@ -96,27 +99,35 @@ class Leftovers:
         removed: Callable[[str], None] = lambda path: None,
     ) -> None:
         """*paths* were left by an earlier process; *left* and *removed* write changes down."""
-        self._lock = threading.Lock()  # guards _paths
+        self._lock = threading.Lock()  # guards _paths and _used
         self._paths = set(paths)
+        self._used: set[str] = set()
         self._left = left
         self._removed = removed
 
     def add(self, path: str) -> None:
-        """Note that *path* is about to be made."""
+        """Note that *path* is about to be made, and used until it is released."""
         with self._lock:
             self._paths.add(path)
+            self._used.add(path)
             self._left(path)
+
+    def release(self, path: str) -> None:
+        """Note that nobody uses *path* any more, and that it is still there."""
+        with self._lock:
+            self._used.discard(path)
 
     def discard(self, path: str) -> None:
         """Note that *path* is no more, or no more ours to remove."""
         with self._lock:
             self._paths.discard(path)
+            self._used.discard(path)
             self._removed(path)
 
-    def paths(self) -> list[str]:
-        """Return all of them."""
+    def unused(self) -> list[str]:
+        """Return those that nobody uses."""
         with self._lock:
-            return sorted(self._paths)
+            return sorted(self._paths - self._used)
 
     def holds(self, path: str) -> bool:
         """Tell whether *path* is one of them, or in one."""
@@ -166,7 +177,7 @@ class Bundler:
 
         Not *links*: a rename is under way, and what it keeps of its target stays.
         """
-        for path in self._leftovers.paths():
+        for path in self._leftovers.unused():
             if links or path.endswith(_ARCHIVE):
                 self._remove(path, suppress_errors=False)
 
@@ -179,6 +190,7 @@ class Bundler:
         except FileNotFoundError:
             pass
         except OSError as exc:
+            self._leftovers.release(path)
             if not suppress_errors:
                 raise
             log.warning("%s:%s is left behind for now: %s", self._system, path, exc)
@@ -276,7 +288,8 @@ class Bundler:
         except OSError:
             # Where even this fails, the links are left where they are: nothing is lost.
             self._leftovers.discard(keep)
-            if self._stat_or_none(old) is None:
+            now = self._stat_or_none(new)
+            if now is not None and now.ino == source.ino and self._stat_or_none(old) is None:
                 # It was removed after all: the new name is all that is left of the source.
                 raise
             self._link_back(f"{keep}/new", new, target)
@@ -311,8 +324,11 @@ class Bundler:
 
     def _unlink_source(self, old: str, source: Attr, others: int) -> None:
         """Remove *old* if it still is *source*; *others*: how many links are not our new ones."""
-        if others != source.nlink and self._client.stat(self._system, old).ino != source.ino:
-            return
+        if others != source.nlink:
+            now = self._stat_or_none(old)
+            if now is None or now.ino != source.ino:
+                # Somebody else has taken the old name away, or has it.
+                return
         try:
             self._client.remove_proven(self._system, old)
         except OSError:

@@ -168,7 +168,7 @@ def test_what_is_made_is_written_down_before_and_forgotten_after(
         client.upload = real  # type: ignore[method-assign]
     assert seen == [True]
     assert noted == set()
-    assert leftovers.paths() == []
+    assert leftovers.unused() == []
 
 
 def test_what_an_earlier_process_left_is_swept(client: TypedClient, there: Remote) -> None:
