@@ -48,8 +48,15 @@ class TypedClient(StagingCalls, TypedJobs):
         try:
             self._client.server().empty(system, path)
         except FirecrestException as exc:
-            if not exc.ambiguous or self.stat(system, path).size:
+            if not exc.ambiguous or not self._is_empty(system, path):
                 raise
+
+    def _is_empty(self, system: str, path: str) -> bool:
+        try:
+            return self.stat(system, path).size == 0
+        except FileNotFoundError:
+            # A new one, which nobody has made.
+            return False
 
     def mkdir(self, system: str, path: str, *, parents: bool = False) -> None:
         """Create a directory. EEXIST where something is there (a directory is fine with *parents*).

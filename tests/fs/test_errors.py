@@ -218,6 +218,17 @@ def test_a_store_whose_answer_got_lost_is_no_conflict(
     assert sorted(os.listdir(there)) == ["new", "old"]
 
 
+@pytest.mark.parametrize("fault", ["drop", "lost_answer"])
+def test_an_empty_file_whose_upload_fails_is_stored_all_the_same(
+    fs: Driver, there: Path, server: Server, fault: str
+) -> None:
+    server.faults([{"match": "*/upload", "kind": fault}])
+    fs.write_file("new", b"")
+    fs.land()
+    assert (there / "new").read_bytes() == b""
+    assert fs.errors() == []
+
+
 def test_a_store_that_the_server_breaks_off_is_done_again(
     fs: Driver, there: Path, server: Server
 ) -> None:
