@@ -283,14 +283,20 @@ class RemoteView:
         if file is not None:
             return self._known_file(entry, file, attr)
         if attr.kind is entry.kind and (self._overlay.differs(entry) or _is_same(entry, attr)):
-            return entry.attr
+            shown = entry.attr
+            same = shown.mode == attr.mode or entry.wanted_mode is not None
+            return shown if same or entry.kind is Kind.SYMLINK else replace(shown, mode=attr.mode)
         self._overlay.forget(entry)
         return attr
 
     def _known_file(self, entry: Entry, file: CachedFile, attr: Attr) -> Attr:
         if file.describes(attr):
             shown = file.attr
-            return shown if shown.nlink == attr.nlink else replace(shown, nlink=attr.nlink)
+            # Another client may have changed its mode, and by another name we may have.
+            mode = attr.mode if file.wanted[0] is None else shown.mode
+            if (shown.nlink, shown.mode) == (attr.nlink, mode):
+                return shown
+            return replace(shown, nlink=attr.nlink, mode=mode)
         if file.writers:
             return file.attr
         known = file.complete or file.partial

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..harness import Server, wait_for
-from .drivers import Driver
+from .drivers import Driver, mode_of
 from .sites import Site, Sites
 
 TTL, NEGATIVE_TTL = 1.5, 0.6
@@ -76,6 +76,18 @@ def test_refresh_shows_changes_at_once(fs: Driver, there: Path) -> None:
     (there / "d" / "g").unlink()
     fs.refresh("d/g")
     assert not fs.exists("d/g")
+
+
+def test_modes_that_others_set_are_seen(fs: Driver, there: Path) -> None:
+    """Also of what was read or changed here, of which a copy or a note is kept."""
+    (there / "d").mkdir()
+    (there / "f").write_bytes(b"content")
+    assert fs.read_file("f") == b"content"
+    fs.utime("d", 1, 2)
+    (there / "f").chmod(0o755)
+    (there / "d").chmod(0o700)
+    fs.refresh()
+    assert [mode_of(fs.stat(name)) for name in ("f", "d")] == [0o755, 0o700]
 
 
 def test_own_changes_are_seen_at_once_beside_those_of_others(fs: Driver, there: Path) -> None:
