@@ -18,12 +18,12 @@ Layers, each importing only what stands below it:
 
 Where to start reading: `fuseops.FuseOperations.getattr`, then `vfs.namespace`, `vfs.remote`,
 `vfs.tree`. For changes: `vfs.entry` and `vfs.places` (where an entry is shown, and where the
-cluster has it), `vfs.names`, `vfs.stores`, `transfer.writeback`, `vfs.landing`; for hard links
-`vfs.secondnames` and `vfs.hardlinks`, for times of stored files `transfer.touching`; for bytes
-`transfer.engine`, of odd names `transfer.carrying`, of large files `vfs.fetching` and
-`transfer.large_stores`, where one request carries them compressed `transfer.compressed` and
-`transfer.compressed_reads`, of what is appended to them `transfer.appends`; for jobs
-`vfs.jobs.submissions`.
+cluster has it), `vfs.order` (what waits for what), `vfs.names`, `vfs.stores`, `transfer.writeback`,
+`vfs.landing`; for hard links `vfs.secondnames` and `vfs.hardlinks`, for times of stored files
+`transfer.touching`; for bytes `transfer.engine`, of odd names `transfer.carrying`, of large files
+`vfs.fetching` and `transfer.large_stores`, where one request carries them compressed
+`transfer.compressed` and `transfer.compressed_reads`, of what is appended to them
+`transfer.appends`; for jobs `vfs.jobs.submissions`.
 
 Locks are taken in the order tree (`vfs.places`) → file (`cache.cached_file`) → leaf (caches,
 queues, tables). No lock is held across the network; the token refresh is the one exception.

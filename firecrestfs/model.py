@@ -300,7 +300,8 @@ class StoreItem:
     and SHA-256 of earlier stores whose outcome isn't known, `torn` the bytes of the last of them.
     `inherits`: the parent passes on an ACL or, to a directory, its group. `ident` names the local
     copy. `tail`: all before that byte is `base`, and `data` is what follows, as far as it can be
-    stored alone; unless it is `whole`, `local` holds nothing else.
+    stored alone; unless it is `whole`, `local` holds nothing else. `anew`: it takes the place of
+    the file `base`, whose other names keep what they have.
     """
 
     key: int
@@ -320,6 +321,7 @@ class StoreItem:
     ident: str = ""
     tail: int | None = None
     whole: bool = True
+    anew: bool = False
 
     @property
     def size(self) -> int:

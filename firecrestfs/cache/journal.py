@@ -63,7 +63,7 @@ class Record:
     `tail`: up to there the bytes of that version are those of `base`, which need not be here; `crc`
     is of what follows. While it is appended to, it has no copy, and `size` is where it ends.
     `inherits`: the parent passes on an ACL or, to directories, its group. `link_of`: this is to be
-    a hard link to the entry of that ident.
+    a hard link to the entry of that ident. `anew`: it is to take the place of what is at `origin`.
     """
 
     ident: str
@@ -86,6 +86,7 @@ class Record:
     attempted: str = ""
     moving: tuple[str, int, int] | None = None
     inherits: bool = False
+    anew: bool = False
     link_of: str = ""
     since: float = field(default=0.0, compare=False)  # when it was first written, epoch seconds
 
@@ -251,6 +252,7 @@ _MORE = (
     "promised",
     "tail",
     "inherits",
+    "anew",
     "link_of",
 )
 

@@ -38,7 +38,7 @@ from . import direct
 from .bundle import OUR_PREFIX, Bundler
 from .carrying import Carrier, is_sendable
 from .large_stores import LargeStores
-from .modes import needs_chmod, with_inherited_mode
+from .modes import needs_chmod, takes_a_links_place, takes_one_of_several, with_inherited_mode
 from .packing import FILE_MODE, Packer, member_of
 from .remote_job import RemoteJobs
 
@@ -173,7 +173,7 @@ class TransferEngine:
         if item.tail is None:
             self.refuse_size(item.path, item.size)
         now = self.files.stat_or_none(item.path)
-        if now is not None and _is_link_to_replace(item, now):
+        if now is not None and takes_a_links_place(item, now):
             # Uploads follow links: what was renamed over the link must not go into its target.
             self.files.remove(item.path, Kind.SYMLINK)
             item, now = replace(item, base=None), None
@@ -227,10 +227,15 @@ class TransferEngine:
 
     def _send(self, item: StoreItem, now: Attr | None) -> None:
         """Send *item* over *now* the way that keeps most of what is there and is wanted."""
+        parts = takes_one_of_several(item, now)
         if item.local is not None:
-            replaces = now is None or self._is_plain(item, now)
+            replaces = now is None or parts or self._is_plain(item, now)
             self._large.send(item, now, replaces=replaces and not item.inherits)
             return
+        if parts:
+            # Written into, it would change under its other names as well.
+            self.files.remove_proven(item.path)
+            now = None
         directory = directory_of(item.path)
         if self._needs_tar(item) if now is None else self._may_replace(item, now):
             self._bundler.place([member_of(item, directory)], directory, directory)
@@ -382,12 +387,6 @@ class TransferEngine:
             raise os_error(errno.EAGAIN, path, "a conflict copy of this very second exists")
         self._send(beside, None)
         return ConflictError(item.path, path, self._prove(beside))
-
-
-def _is_link_to_replace(item: StoreItem, now: Attr) -> bool:
-    """Tell whether *item* was put over the symlink that is at its path."""
-    known = item.base is not None and item.base.kind is Kind.SYMLINK
-    return known and now.kind is Kind.SYMLINK
 
 
 def digest_of(data: bytes) -> str:

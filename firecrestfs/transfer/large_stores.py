@@ -115,7 +115,7 @@ class LargeStores:
                 return self._compressed.send(self, item, row)
             except Unfit as exc:
                 why = str(exc)
-        in_place = self.v1 and now is not None and not self._placing.may_replace(now)
+        in_place = self.v1 and now is not None and not self._placing.may_replace(item, now)
         text = "%s goes by the object store, %s: its %d bytes are over the %d of one request; %s"
         way = "into the file that is there" if in_place else "under another name first"
         log.info(text, item.path, way, item.size, self.system.limits.upload, why)

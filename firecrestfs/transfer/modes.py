@@ -1,10 +1,10 @@
-"""Modes: which a stored file gets, and when it takes a chmod to get it."""
+"""Modes and names: what a stored file gets of that which it goes over, and what it leaves it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from firecrestfs.model import Attr, StoreItem
+from firecrestfs.model import Attr, Kind, StoreItem
 
 #: Bits that every other umask takes from new files, and those it takes all of or none.
 _UMASK = 0o022
@@ -27,3 +27,14 @@ def needs_chmod(item: StoreItem, mode: int) -> bool:
     # What a umask takes from new files is the cluster's to decide.
     taken = _UMASK | sum(each for each in _CLASSES if not mode & each)
     return bool(mode & ~wanted or wanted & ~mode & ~taken)
+
+
+def takes_one_of_several(item: StoreItem, now: Attr | None) -> bool:
+    """Tell whether *item* takes one name of the file *now*, which has others."""
+    return item.anew and now is not None and now.kind is Kind.FILE and now.nlink > 1
+
+
+def takes_a_links_place(item: StoreItem, now: Attr) -> bool:
+    """Tell whether *item* was put over the symlink that is at its path."""
+    known = item.base is not None and item.base.kind is Kind.SYMLINK
+    return known and now.kind is Kind.SYMLINK

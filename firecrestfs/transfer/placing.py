@@ -37,10 +37,10 @@ class Placing:
         self._bundler = bundler
         self._jobs = jobs
 
-    def may_replace(self, now: Attr) -> bool:
-        """Tell whether the file *now* loses nothing when another takes its name."""
+    def may_replace(self, item: StoreItem, now: Attr) -> bool:
+        """Tell whether *item* may take the name of the file *now*: nothing is lost, or it shall."""
         own = now.uid == self._user.uid and now.nlink == 1 and not now.acl
-        return own and now.kind is Kind.FILE
+        return now.kind is Kind.FILE and (own or (item.anew and now.nlink > 1))
 
     def place(self, item: StoreItem, before: Attr | None, landing: Landing) -> None:
         """Make what has landed the file at the item's path, where *before* was what was there.
@@ -53,7 +53,7 @@ class Placing:
         wanted = item.mode if now is None or item.mode is not None else now.mode
         if wanted is not None and landing.attr is not None and wanted != landing.attr.mode:
             self._client.chmod(self._system, landing.temporary, wanted)
-        if now is None or self.may_replace(now):
+        if now is None or self.may_replace(item, now):
             self._rename(landing.temporary, item.path)
         else:
             self._copy_into(landing.temporary, item.path)

@@ -6,7 +6,7 @@ The queue knows keys and four callables, nothing of files or the network:
                                                ├ transient failure: again, later and later
                                                └ permanent failure: parked until `flush` or `add`
 
-Keys of one *group* settle and go together. A key whose *blocker* is still to land waits for it.
+Keys of one *group* settle and go together. A key waits for its *blockers* to land.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class WriteBack:
         delay_s: float = 1.0,
         workers: int = 3,
         on_parked: Callable[[str, OSError], None] = lambda key, exc: None,
-        blocker: Callable[[str], str | None] = lambda key: None,
+        blockers: Callable[[str], Sequence[str]] = lambda key: (),
         heavy: Callable[[str], bool] | None = None,
     ) -> None:
-        """*blocker* names a key that must land before; one of the same group may go along.
+        """*blockers* names keys that must land before; those of the same batch may go along.
 
         Keys that are *heavy* take long: each is a group of its own, and goes on workers besides, a
         few at a time.
@@ -67,7 +67,7 @@ class WriteBack:
         self._clock = clock
         self._delay_s = delay_s
         self._on_parked = on_parked
-        self._blocker = blocker
+        self._blockers = blockers
         self._chooser = threading.Lock()  # one worker chooses, the others are busy or in line
         self._condition = threading.Condition()  # guards all below
         self._entries: dict[str, Queued] = {}
@@ -218,16 +218,18 @@ class WriteBack:
 
     def _waits_in_vain(self, key: str, patience: int | None) -> bool:
         """Tell whether *key* can't land because of one that can't."""
-        seen = {key}
-        blocker = self._blocker(key)
-        while blocker is not None and blocker not in seen:
+        seen, waiting = {key}, list(self._blockers(key))
+        while waiting:
+            blocker = waiting.pop()
+            if blocker in seen:
+                continue
             seen.add(blocker)
             with self._condition:
                 entry = self._entries.get(blocker)
                 if entry is not None and self._gave_up_locked(entry, patience):
                     self._blame_locked(key, entry)
                     return True
-            blocker = self._blocker(blocker)
+            waiting += self._blockers(blocker)
         return False
 
     def _blame_locked(self, key: str, blocker: Queued) -> None:
@@ -339,11 +341,9 @@ class WriteBack:
     def _unblocked(self, keys: Sequence[str]) -> list[str]:
         """Return those of *keys*, one group, that wait for nothing outside of them."""
         going = set(keys)
-        blockers = {key: self._blocker(key) for key in keys}
+        blockers = {key: self._blockers(key) for key in keys}
         while True:
-            held = {
-                key for key in going if blockers[key] is not None and blockers[key] not in going
-            }
+            held = {key for key in going if not going.issuperset(blockers[key])}
             if not held:
                 return [key for key in keys if key in going]
             going -= held

@@ -62,6 +62,7 @@ class Entry:
     text: str = ""  # links: the text that the cluster shall have
     made_text: str = ""  # links: the text that was given here, shown as it was
     closed: bool = True  # files: what was written is whole, somebody closed it
+    anew: bool = False  # files: to take the place of what is at `origin`, not to be written into it
     busy: bool = False  # the cluster is being told of it right now
     heading: str = ""  # where it will be then
     held: bool = False  # unlinked while open: to be removed once it is closed

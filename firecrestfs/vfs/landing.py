@@ -18,6 +18,7 @@ from firecrestfs.errors import ConflictError, NotAppendedError, is_transient
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind, StoreItem
 from firecrestfs.paths import directory_of, join, name_of
+from firecrestfs.transfer.bundle import OUR_PREFIX
 from firecrestfs.transfer.engine import TransferEngine, digest_of
 from firecrestfs.transfer.removing import Remover, Unlinked
 from firecrestfs.transfer.touching import Touch, Toucher
@@ -147,6 +148,9 @@ class Landing:
     def _removed(self, entry: Entry, where: str, failure: OSError | None) -> OSError | None:
         if failure is not None and (is_transient(failure) or failure.errno in WAITS):
             return failure
+        if failure is not None and name_of(where).startswith(OUR_PREFIX):
+            # It had stepped aside for another: under that name nobody would ever see it.
+            return failure
         if failure is None:
             # First this: what is known no more is looked for in the tree.
             self._tree.changed(where, None)
@@ -219,6 +223,7 @@ class Landing:
                 ident=entry.ident,
                 tail=snapshot.tail,
                 whole=snapshot.whole,
+                anew=entry.anew,
             ),
             snapshot,
         )
@@ -248,7 +253,7 @@ class Landing:
                     entry.torn = item.data
                 return result
             return self._not_made(entry, result)
-        entry.sent, entry.torn = (), b""
+        entry.sent, entry.torn, entry.anew = (), b"", False
         self._overlay.settle(entry, path)
         if snapshot is not None and snapshot.base is None:
             # It may have been renamed before it was stored.
@@ -334,6 +339,8 @@ class Landing:
             with self._overlay.lock:
                 entry.wanted_mode = None
                 entry.landed(entry.remote)
+        # It may have been given all the same.
+        self._tree.forget(entry.origin)
         self._notes.report(entry.path, f"its mode was not changed: {exc.strerror}")
         return None
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, Kind
 from firecrestfs.paths import name_of
+from firecrestfs.transfer.bundle import OUR_PREFIX
 from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
 from .entry import Change, Entry, Moving
@@ -61,7 +62,9 @@ class Moves:
     def _move_one(self, entry: Entry, target: str) -> OSError | None:
         if entry.moving is not None and entry.moving.target != target:
             # First it is written down where it is: the next try may not be heard of, either.
+            # What is left to do goes after whatever is in its way from there.
             self.find(entry)
+            return None
         if entry.origin == target:
             return None
         there = self._overlay.by_origin(target)
@@ -152,19 +155,26 @@ class Moves:
 
     def _move_beside(self, entry: Entry) -> None:
         """Something that was not known here has the name: ours gets another, both survive."""
-        name = conflict_name(entry.path)
+        path = entry.path
+        if not path:
+            # It was unlinked meanwhile.
+            return
+        name = conflict_name(path)
         self._notes.report(
-            entry.path, f"the name is taken on the cluster; yours is kept as {name_of(name)}"
+            path, f"the name is taken on the cluster; yours is kept as {name_of(name)}"
         )
-        self._tree.forget(entry.path)
+        self._tree.forget(path)
         self._notes.write_down(*self.show_at(entry, name))
 
     def _leave_both(self, entry: Entry, target: str) -> None:
-        """Both names are one file on the cluster: both stay, and are shown again."""
+        """Both names are one file on the cluster: both stay, and are shown again.
+
+        But for one that was unlinked meanwhile, under the new name.
+        """
         replaced, origin = self._overlay.release(entry), entry.origin
-        for each in (entry, replaced):
-            if each is not None:
-                self._notes.drop(each)
+        if replaced is not None and entry.path:
+            self._notes.drop(replaced)
+        self._notes.drop(entry)
         self._tree.forget(origin)
         self._tree.forget(target)
 
@@ -182,6 +192,10 @@ class Moves:
             if replaced is not None:
                 self._take_over(entry, replaced)
             return
+        if not path:
+            # It was unlinked meanwhile, and with it what it was renamed over.
+            self._notes.drop(entry)
+            return
         if replaced is not None:
             # Shown again: whoever waits for its removal waits in vain.
             self._tree.refresh(replaced.origin)
@@ -195,7 +209,7 @@ class Moves:
         with self._overlay.lock:
             self._overlay.settle(replaced, "")
             self._overlay.settle(entry, origin)
-        entry.sent, entry.torn = replaced.sent, replaced.torn
+        entry.sent, entry.torn, entry.anew = replaced.sent, replaced.torn, True
         assert entry.file is not None
         entry.file.rebase(base, entry.file.attr.inode)
         self._notes.write_down(entry, replaced)
@@ -206,9 +220,13 @@ class Moves:
         if is_transient(exc) or exc.errno in WAITS or entry.content_differs:
             return exc
         path, origin = entry.path, entry.origin
-        entry.moving = None
-        if self._overlay.entry(origin) is not None:
+        if not path:
+            # It was unlinked meanwhile: wherever it is now, it is to be removed there.
+            return None
+        if name_of(origin).startswith(OUR_PREFIX) or self._overlay.entry(origin) is not None:
+            # It stepped aside for another, which has that name by now or is about to.
             return exc
+        entry.moving = None
         # Shown under its old name again; what it was renamed over is there as well.
         replaced = self._overlay.release(entry)
         moved = self.show_at(entry, origin)

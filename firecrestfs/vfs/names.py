@@ -142,6 +142,7 @@ class RemoteNames:
             self._overlay.attempt(new, attempted)
             return
         self._overlay.settle(new, origin)
+        new.anew = True
         assert new.file is not None
         new.file.rebase(base, new.file.attr.inode)
 
@@ -293,7 +294,8 @@ class RemoteNames:
         gone = [each for each in {id(e): e for e in (replaced, there) if e is not None}.values()]
         reach("rename.moved")
         # All at once: what was renamed over is gone from the journal only with the rename in it.
-        self._stores.note(*moved, *gone, *left)
+        sources = [each.link_of for each in gone if each.link_of is not None]
+        self._stores.note(*moved, *gone, *left, *sources)
         reach("rename.noted")
         self._stores.changed(*moved, *left)
         for each in gone:

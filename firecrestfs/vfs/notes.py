@@ -28,7 +28,8 @@ class Notes:
             self.report(each.where, f"not linked: {entry.where} is no more")
             self.drop(each)
         self._overlay.forget(entry)
-        self.write_down(entry)
+        # A file may have waited for nothing but this name.
+        self.write_down(entry, *([] if entry.link_of is None else [entry.link_of]))
         if entry.file is not None and not entry.file.opens:
             self._content.drop(entry.file)
 

@@ -5,17 +5,17 @@ Entries change only in here, one short step at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.model import DirEntry, Kind
 from firecrestfs.paths import is_below, join, name_of, split
 
 from .entry import Change, Entry
-from .places import Places
+from .order import Order
 
 
-class Overlay(Places):
+class Overlay(Order):
     """The entries of one system, and what the cluster is still to be told of them. Thread-safe."""
 
     # -- looking up ----------------------------------------------------------------------------
@@ -96,10 +96,15 @@ class Overlay(Places):
             self._note_attempt_locked(entry)
 
     def move(self, entry: Entry, new: str) -> list[Entry]:
-        """Show *entry*, with all below it, at *new*; return the entries that moved."""
+        """Show *entry*, with all below it, at *new*; return the entries that moved.
+
+        None does where it was unlinked.
+        """
         with self.lock:
-            self._keep_locked(entry)
             old = entry.path
+            if not old:
+                return []
+            self._keep_locked(entry)
             moved = [each for each in self._shown.values() if is_below(each.path, old)]
             for each in moved:
                 self._hide_locked(each)
@@ -112,16 +117,18 @@ class Overlay(Places):
     def settle(self, entry: Entry, origin: str) -> list[Entry]:
         """Note that the cluster has *entry*, with all below it, at *origin* now ("": nowhere).
 
-        Where a store may have left it is no question any more. Returns the entries whose origin
-        changed.
+        Where a store may have left it is no question any more. Returns the entries that are, or may
+        be, elsewhere.
         """
         with self.lock:
             old = entry.origin
             self._forget_attempt_locked(entry)
             entry.attempted = ""
-            moved = [entry]
+            moved: list[Entry] = [entry]
+            unsure: list[Entry] = []
             if old and origin and entry.kind is Kind.DIRECTORY:
                 moved = [each for each in self._origins.values() if is_below(each.origin, old)]
+                unsure = self._carry_unsure_locked(old, origin)
             for each in moved:
                 self._leave_locked(each)
             for each in moved:
@@ -131,7 +138,21 @@ class Overlay(Places):
                 else:
                     each.origin = ""
                     self._note_locked(each)
-            return moved
+            return moved + [each for each in unsure if each not in moved]
+
+    def _carry_unsure_locked(self, old: str, new: str) -> list[Entry]:
+        """Take what may be below *old* along to *new*: stores and moves whose end isn't known."""
+        carried = []
+        for each in list(self._idents.values()):
+            if each.attempted and is_below(each.attempted, old):
+                self.attempt(each, new + each.attempted[len(old) :])
+                carried.append(each)
+            if each.moving is not None and is_below(each.moving.target, old):
+                target = new + each.moving.target[len(old) :]
+                each.moving = each.moving._replace(target=target)
+                self.head(each, target)
+                carried.append(each)
+        return carried
 
     def attempt(self, entry: Entry, target: str) -> None:
         """Note that a store, whose answer is to come, may put the new *entry* at *target*."""
@@ -141,13 +162,6 @@ class Overlay(Places):
             # It may have been unlinked a moment ago.
             self._note_attempt_locked(entry)
             self._note_locked(entry)
-
-    def planned(self, entry: Entry) -> str | None:
-        """Return where *entry* will be once the directories above it are made, None: nowhere."""
-        with self.lock:
-            top = self.topmost_new(entry)
-            above = self._target_locked(top)
-            return None if above is None else above + entry.path[len(top.path) :]
 
     def give_copy(self, entry: Entry, file: CachedFile) -> None:
         """Give *entry* another local copy, and with it another ident."""
@@ -228,6 +242,7 @@ class Overlay(Places):
         directory = Kind.DIRECTORY in (entry.kind, there.kind)
         with self.lock:
             if entry.origin and there.origin and not directory and there.link_of is None:
+                self.release(entry)
                 entry.replacing, there.replaced_by = there, entry
 
     def release(self, entry: Entry) -> Entry | None:
@@ -237,48 +252,6 @@ class Overlay(Places):
             if there is not None:
                 there.replaced_by = None
             return there
-
-    # -- what waits for what -------------------------------------------------------------------
-
-    def new_parent(self, entry: Entry) -> Entry | None:
-        """Return the nearest directory above *entry* that the cluster doesn't have yet."""
-        with self.lock:
-            for above in self._ancestors_locked(entry.path):
-                if above.kind is Kind.DIRECTORY:
-                    return above if not above.origin else None
-            return None
-
-    def ungiven_modes(self, path: str) -> list[Entry]:
-        """Return *path* and the directories above it whose modes are still to be set."""
-        with self.lock:
-            known = self._shown.get(path)
-            chain = [*([known] if known is not None else []), *self._ancestors_locked(path)]
-            return [each for each in chain if each.origin and each.mode_differs]
-
-    def topmost_new(self, entry: Entry) -> Entry:
-        """Return the uppermost of *entry* and the directories above it that are to be made."""
-        with self.lock:
-            top = entry
-            parent = self.new_parent(entry)
-            while parent is not None:
-                top, parent = parent, self.new_parent(parent)
-            return top
-
-    def topmost_removed(self, entry: Entry) -> Entry:
-        """Return the uppermost of the unlinked *entry* and the unlinked directories above it."""
-        with self.lock:
-            unlinked = (each for each in self._origins_above_locked(entry.origin) if not each.path)
-            return [entry, *unlinked][-1]
-
-    def blocker(self, entry: Entry) -> Entry | None:
-        """Return an entry of which the cluster must be told before it is told of *entry*."""
-        with self.lock:
-            return next(self._blockers_locked(entry), None)
-
-    def blockers(self, entry: Entry) -> list[Entry]:
-        """Return all entries of which the cluster must be told before."""
-        with self.lock:
-            return list(self._blockers_locked(entry))
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -307,76 +280,11 @@ class Overlay(Places):
             found.append(Change.TOUCH)
         return found
 
-    def _blockers_locked(self, entry: Entry) -> Iterator[Entry]:
-        # Directories that are being renamed, and in which the cluster has it.
-        above_it = self._origins_above_locked(entry.origin or entry.attempted or "/")
-        yield from (each for each in above_it if each.busy)
-        if not entry.path:
-            yield from self._removal_blockers_locked(entry)
-            return
-        for above in self._ancestors_locked(entry.path):
-            if above.busy or not above.origin:
-                yield above
-        yield from (each for each in entry.links if each.busy)
-        source = entry.link_of
-        if source is not None and (source.busy or not self._is_home_locked(source)):
-            yield source
-        if entry.kind is Kind.DIRECTORY:
-            for each in self._idents.values():
-                if each is not entry and each.busy and self._touches(each, entry):
-                    yield each
-        target = self._target_locked(entry)
-        heading = self._heading_locked(target)
-        if heading is not None and heading is not entry:
-            yield heading
-        there = self._unlinked_locked(target)
-        if there is None or there is entry or there is entry.replacing:
-            return
-        if not self._is_cycle_locked(entry, there):
-            yield there
-
-    def _removal_blockers_locked(self, entry: Entry) -> Iterator[Entry]:
-        """A directory goes after what was renamed out of it, and after stores into it."""
-        if entry.replaced_by is not None:
-            yield entry.replaced_by
-        heading = self._heading_locked(entry.origin)
-        if heading is not None and heading is not entry:
-            yield heading
-        if entry.kind is not Kind.DIRECTORY or not entry.origin:
-            return
-        for each in self._idents.values():
-            going = each.heading if each.busy else ""
-            at = [where for where in (each.origin, each.attempted, going) if where]
-            inside = each is not entry and any(is_below(where, entry.origin) for where in at)
-            if inside and (each.busy or each.held or (each.path and each.origin)):
-                yield each
-
-    def _is_cycle_locked(self, entry: Entry, there: Entry) -> bool:
-        """Tell whether *there*, which is in the way of *entry*, waits for *entry* in turn."""
-        seen = set()
-        while there.path and there.ident not in seen:
-            seen.add(there.ident)
-            target = self._target_locked(there)
-            following = self._origins.get(target) if target is not None else None
-            if following is entry:
-                return True
-            if following is None or following is there:
-                return False
-            there = following
-        return False
-
     @staticmethod
     def _part_locked(entry: Entry) -> None:
         """Let *entry* be no second name, to be made, of another."""
         if entry.link_of is not None and entry in entry.link_of.links:
             entry.link_of.links.remove(entry)
-
-    @staticmethod
-    def _touches(each: Entry, directory: Entry) -> bool:
-        return bool(
-            (each.path and is_below(each.path, directory.path))
-            or (each.origin and directory.origin and is_below(each.origin, directory.origin))
-        )
 
     def _note_attempt_locked(self, entry: Entry) -> None:
         if entry.attempted and not entry.path and not entry.origin:
@@ -388,10 +296,3 @@ class Overlay(Places):
             known.remove(entry)
         if not known:
             self._attempts.pop(entry.attempted, None)
-
-    def _unlinked_locked(self, target: str | None) -> Entry | None:
-        """Return what the cluster has, or may have of a store, at *target*."""
-        if target is None:
-            return None
-        there = self._origins.get(target)
-        return there if there is not None else next(iter(self._attempts.get(target, [])), None)

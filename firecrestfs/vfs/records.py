@@ -37,6 +37,7 @@ def record_of(system: str, entry: Entry) -> Record:
         sent=tuple((each.size, each.sha256) for each in entry.sent),
         attempted=entry.attempted,
         inherits=entry.inherits,
+        anew=entry.anew,
         link_of=entry.link_of.ident if entry.link_of is not None else "",
         moving=entry.moving and (entry.moving.target, entry.moving.dev, entry.moving.ino),
     )

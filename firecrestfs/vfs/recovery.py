@@ -166,6 +166,7 @@ class Recovery:
         entry = Entry(record.ident, record.kind, record.path, record.origin, file)
         entry.sent = tuple(Sent(*each) for each in record.sent)
         entry.attempted, entry.inherits = record.attempted, record.inherits
+        entry.anew = record.anew
         entry.moving = None if record.moving is None else Moving(*record.moving)
         if file is None:
             entry.remote = record.base

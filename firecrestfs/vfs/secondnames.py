@@ -93,8 +93,12 @@ class SecondNames:
             entry = self._overlay.entry(path)
             if entry is None or not entry.links:
                 return self._entry_at(path, self._view.getattr(path) if attempt else attr)
+            names = [each.path for each in entry.links]
             for each in list(entry.links):
                 self._stores.settle(each)
+            if not entry.links and all(self._view.attr_or_none(each) is None for each in names):
+                text = "the cluster refused its other name: it would be gone"
+                raise os_error(errno.EIO, path, text)
             with self._overlay.lock:
                 if any(each.busy for each in entry.links):
                     continue

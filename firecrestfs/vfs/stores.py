@@ -80,7 +80,7 @@ class Stores:
             boottime,
             delay_s,
             on_parked=self._parked,
-            blocker=self._blocker_of,
+            blockers=self._blockers_of,
             heavy=self._is_heavy,
         )
 
@@ -341,10 +341,9 @@ class Stores:
         large = entry.file.attr.size > self._tree.system.limits.upload
         return large or entry.file.tail is not None
 
-    def _blocker_of(self, ident: str) -> str | None:
+    def _blockers_of(self, ident: str) -> Sequence[str]:
         entry = self._overlay.by_ident(ident)
-        blocker = self._overlay.blocker(entry) if entry is not None else None
-        return blocker.ident if blocker is not None else None
+        return [] if entry is None else [each.ident for each in self._overlay.blockers(entry)]
 
     def _store(self, idents: Sequence[str]) -> Mapping[str, OSError | None]:
         found = [self._overlay.by_ident(ident) for ident in idents]

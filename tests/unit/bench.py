@@ -52,7 +52,7 @@ class Bench:
             delay_s=1.0,
             workers=workers,
             on_parked=lambda key, exc: self.parked.append((key, exc)),
-            blocker=self.blockers.get,
+            blockers=lambda key: [self.blockers[key]] if key in self.blockers else [],
         )
 
     def advance(self, seconds: float) -> None:
