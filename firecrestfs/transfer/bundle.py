@@ -293,6 +293,7 @@ class Bundler:
                 # It was removed after all: the new name is all that is left of the source.
                 raise
             self._link_back(f"{keep}/new", new, target)
+            self._leftovers.add(keep)
             self._remove(keep)
             raise
         self._remove(keep)

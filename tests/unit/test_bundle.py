@@ -385,3 +385,19 @@ def test_a_link_that_is_refused_after_tar_has_unlinked_the_target(
     survives(two)
     bundler.sweep()
     assert os.listdir(two.local / "d") == ["new"]
+
+
+def test_what_was_kept_of_a_target_is_removed_later(
+    bundler: Bundler, client: TypedClient, there: Remote, emulator: Emulator
+) -> None:
+    """The source can't be removed, so the target is linked back; nor can its other link go."""
+    (there.local / "old").write_text("source")
+    (there.local / "new").write_text("target")
+    source, target = (client.stat("cluster", there / name) for name in ("old", "new"))
+    emulator.faults.add("status", "ops/rm", status=503, count=-1)
+    with pytest.raises(OSError):
+        bundler.rename(there / "old", there / "new", source, target)
+    emulator.faults.clear()
+    assert [(there.local / name).read_text() for name in ("old", "new")] == ["source", "target"]
+    bundler.sweep()
+    assert there.names() == ["new", "old"]
