@@ -23,7 +23,8 @@ cluster has it), `vfs.order` (what waits for what), `vfs.names`, `vfs.stores`, `
 `transfer.touching`; for bytes `transfer.engine`, of odd names `transfer.carrying`, of large files
 `vfs.fetching` and `transfer.large_stores`, where one request carries them compressed
 `transfer.compressed` and `transfer.compressed_reads`, of what is appended to them
-`transfer.appends`; for jobs `vfs.jobs.submissions`.
+`transfer.appends`, of what nobody wants any more `transfer.given_up`; for jobs
+`vfs.jobs.submissions`.
 
 Locks are taken in the order tree (`vfs.places`) → file (`cache.cached_file`) → leaf (caches,
 queues, tables). No lock is held across the network; the token refresh is the one exception.

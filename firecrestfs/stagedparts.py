@@ -114,7 +114,7 @@ class StagedParts:
 
         client, system, stopped = self.client, tree.system, self.transfers.stopped
         staging = Staging(client, system, self.user, self.aliases, self.leftovers, stopped)
-        same = engine.is_same_version
+        same = engine.holds_version
         large = LargeReads(staging, client.objects, content, self.board, origin_of, same, stopped)
         fetching = Fetching(
             tree,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .database import Database
+from .database import Database, Step
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS uploads (
@@ -26,6 +26,10 @@ CREATE TABLE IF NOT EXISTS uploads (
     parts TEXT NOT NULL,        -- the marks of the parts that were sent, by number, JSON
     complete INTEGER NOT NULL,  -- 1: they have been put together
     landed INTEGER NOT NULL     -- the inode of what has landed and been proven; 0: not yet
+);
+CREATE TABLE IF NOT EXISTS landings (
+    ident TEXT PRIMARY KEY,     -- of the upload
+    mtime INTEGER NOT NULL      -- of what has landed, epoch seconds
 );
 CREATE TABLE IF NOT EXISTS appends (
     ident TEXT PRIMARY KEY,     -- the local copy whose end is sent
@@ -46,13 +50,18 @@ CREATE TABLE IF NOT EXISTS staged_leftovers (
 )
 """
 
+_SELECT = (
+    "SELECT uploads.*, COALESCE(mtime, 0) FROM uploads LEFT JOIN landings"
+    " ON uploads.ident = landings.ident"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class UploadRecord:
     """One upload under way. `size` and `mtime_ns` tell which bytes it sends.
 
     `complete`: all parts have been sent and put together. `landed` is the inode of `temporary` once
-    that is proven to hold everything, 0 before.
+    that is proven to hold everything, 0 before, and `landed_mtime` its time then (epoch seconds).
     """
 
     ident: str
@@ -65,6 +74,7 @@ class UploadRecord:
     parts: Mapping[int, str]
     complete: bool = False
     landed: int = 0
+    landed_mtime: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class Transfers:
 
     def begin(self, record: UploadRecord) -> None:
         """Write down an upload in place of an earlier one of the same copy."""
-        self._database.execute(
+        upload = (
             "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.ident,
@@ -115,6 +125,7 @@ class Transfers:
                 record.landed,
             ),
         )
+        self._database.execute_all([upload, _landing(record.ident, record.landed_mtime)])
 
     def sent(self, ident: str, number: int, mark: str) -> None:
         """Write down that part *number* has been sent, and what the store calls it."""
@@ -127,23 +138,27 @@ class Transfers:
         """Write down that all parts have been put together."""
         self._database.execute("UPDATE uploads SET complete = 1 WHERE ident = ?", (ident,))
 
-    def landed(self, ident: str, inode: int) -> None:
-        """Write down which inode on the cluster holds everything that was sent."""
-        self._database.execute("UPDATE uploads SET landed = ? WHERE ident = ?", (inode, ident))
+    def landed(self, ident: str, inode: int, mtime: int) -> None:
+        """Write down which inode, of which time (s), holds everything that was sent."""
+        update = "UPDATE uploads SET landed = ? WHERE ident = ?", (inode, ident)
+        self._database.execute_all([update, _landing(ident, mtime)])
 
     def upload(self, ident: str) -> UploadRecord | None:
         """Return the upload of the copy *ident*."""
-        rows = self._database.execute("SELECT * FROM uploads WHERE ident = ?", (ident,))
+        rows = self._database.execute(f"{_SELECT} WHERE uploads.ident = ?", (ident,))
         return _record(*rows[0]) if rows else None
 
     def uploads(self, system: str) -> list[UploadRecord]:
         """Return the uploads to *system*."""
-        rows = self._database.execute("SELECT * FROM uploads WHERE system = ?", (system,))
+        rows = self._database.execute(f"{_SELECT} WHERE system = ?", (system,))
         return [_record(*row) for row in rows]
 
     def end(self, ident: str) -> None:
         """Forget the upload of the copy *ident*: it is over."""
-        self._database.execute("DELETE FROM uploads WHERE ident = ?", (ident,))
+        tables = ("uploads", "landings")
+        self._database.execute_all(
+            [(f"DELETE FROM {table} WHERE ident = ?", (ident,)) for table in tables]
+        )
 
     # -- appends -------------------------------------------------------------------------------
 
@@ -211,6 +226,7 @@ def _record(
     parts: str,
     complete: int,
     landed: int,
+    landed_mtime: int,
 ) -> UploadRecord:
     marks = {int(number): str(mark) for number, mark in json.loads(parts).items()}
     return UploadRecord(
@@ -224,7 +240,13 @@ def _record(
         marks,
         bool(complete),
         landed,
+        landed_mtime,
     )
+
+
+def _landing(ident: str, mtime: int) -> Step:
+    """Return the statement that writes the time of what has landed down, and its values."""
+    return "INSERT OR REPLACE INTO landings VALUES (?, ?)", (ident, mtime)
 
 
 def _written(record: AppendRecord) -> tuple[str, tuple[Any, ...]]:

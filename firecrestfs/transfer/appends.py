@@ -120,11 +120,15 @@ class Appends:
             raise self._gone(record)
         return attr
 
-    def made(self, path: str, known: Attr, now: Attr) -> bool:
-        """Tell whether *now* is *known*, with what a job of ours has put behind it."""
+    def made(self, path: str, known: Attr, now: Attr, *, alone: bool) -> bool:
+        """Tell whether *now* is *known*, with what a job of ours has put behind it.
+
+        *alone*: all of that, and nothing else; or it may be there in part, or more than it.
+        """
         return any(
             record.path == path
             and (record.ino, record.start) == (known.ino, known.size)
+            and (not alone or now.size == record.start + record.size)
             and self._is_ours(record, now)
             for record in self._records()
         )

@@ -85,7 +85,7 @@ class Compressed:
             raise
         row.done = item.size
         self._bound = min(UNPACKED_BYTES, max(self._bound, 2 * item.size))
-        stores.transfers.begin(_record_of(stores, item, temporary, attr.ino))
+        stores.transfers.begin(_record_of(stores, item, temporary, attr))
         return Landing(temporary, attr, ())
 
     def _unpack(
@@ -143,7 +143,7 @@ def _packed(stores: LargeStores, item: StoreItem, member: Member, room: int) -> 
     return packed
 
 
-def _record_of(stores: LargeStores, item: StoreItem, temporary: str, inode: int) -> UploadRecord:
+def _record_of(stores: LargeStores, item: StoreItem, temporary: str, attr: Attr) -> UploadRecord:
     """Return by what we know our file again if we die while it is renamed."""
     local = item.local
     assert local is not None
@@ -157,7 +157,8 @@ def _record_of(stores: LargeStores, item: StoreItem, temporary: str, inode: int)
         {},
         {},
         complete=True,
-        landed=inode,
+        landed=attr.ino,
+        landed_mtime=attr.mtime_ns // 1_000_000_000,
     )
 
 

@@ -105,6 +105,8 @@ class TransferEngine:
         for item in sorted(batch, key=lambda each: each.path):
             if item.key not in results:
                 results[item.key] = self._outcome_of(item, refused)
+        stored = (each for each in batch if isinstance(results[each.key], Attr))
+        self._large.outdated(each.ident for each in stored if each.local is None)
         for attr in results.values():
             if isinstance(attr, Attr) and attr.nlink > 1:
                 self._linked[attr.dev, attr.ino] = attr
@@ -323,23 +325,20 @@ class TransferEngine:
             return _Standing.EXPECTED
         if item.base is not None and self.is_same_version(item.path, item.base, now):
             return _Standing.EXPECTED
-        # Before it is somebody else's change, rule ourselves out: a store whose answer got lost,
-        # or one that was torn.
+        # Before it is somebody else's change, rule ourselves out: answers get lost, stores torn.
+        if self._large.has_landed(item, now):
+            return _Standing.LANDED
+        if self._large.given_up.was_stored(now) or self._large.was_written_into(item):
+            # An earlier version of ours.
+            return _Standing.TORN
         if item.local is not None:
-            return self._standing_of_large(item, now)
+            return _Standing.CHANGED
         if now.kind is Kind.FILE and now.size <= len(item.data):
             ours = digest_of(item.data[: now.size])
             if now.size == 0 or self.files.checksum(item.path) == ours:
                 return _Standing.LANDED if now.size == len(item.data) else _Standing.TORN
         if now.kind is Kind.FILE and item.sent and self.holds(item.path, now, item.sent, item.torn):
             # An earlier version of ours, whose answer got lost.
-            return _Standing.TORN
-        return _Standing.CHANGED
-
-    def _standing_of_large(self, item: StoreItem, now: Attr) -> _Standing:
-        if self._large.has_landed(item, now):
-            return _Standing.LANDED
-        if self._large.was_written_into(item):
             return _Standing.TORN
         return _Standing.CHANGED
 
@@ -356,6 +355,11 @@ class TransferEngine:
                 return entry.attr.fingerprint == known.fingerprint
         return False
 
+    def holds_version(self, path: str, known: Attr, now: Attr) -> bool:
+        """The same, or that *now* begins with it: jobs of ours, and others, have appended to it."""
+        same = self.is_same_version(path, known, now)
+        return same or self._large.appends.made(path, known, now, alone=False)
+
     def _is_touched(self, path: str, known: Attr, now: Attr) -> bool:
         """Tell whether *now* is *known*, of which a job of ours has changed the time alone.
 
@@ -364,7 +368,7 @@ class TransferEngine:
         times = self._given(path)
         same = bool(times) and now.size == known.size and now.ino in (0, known.ino or now.ino)
         same = same and now.mtime_ns // _SECOND in times
-        return same or self._large.appends.made(path, known, now)
+        return same or self._large.appends.made(path, known, now, alone=True)
 
     def _conflicting(self, item: StoreItem) -> OSError:
         """Return the error for a store over somebody else's change, ours stored beside by then."""

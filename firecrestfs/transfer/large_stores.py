@@ -15,12 +15,9 @@ import errno
 import hashlib
 import logging
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
-from firecrestfs.api.tickets import Standing, Ticket
+from firecrestfs.api.tickets import Standing
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers, UploadRecord
 from firecrestfs.errors import ConflictError, FirecrestException, NotAppendedError, os_error
@@ -28,10 +25,10 @@ from firecrestfs.model import Attr, Features, Kind, LocalFile, StoreItem, System
 
 from .aliases import Aliases
 from .appends import Appends
-from .bundle import OUR_PREFIX
 from .compressed import Compressed, Unfit
+from .given_up import GivenUp, is_landed
 from .leftovers import Leftovers
-from .placing import Placing
+from .placing import BEGUN, Placing
 from .progress import Board, Row
 from .sending import Landing, Sending, opened, superseded
 from .staging import refuse_other_ways
@@ -41,6 +38,7 @@ log = logging.getLogger(__name__)
 #: The most that v1's form takes: one request of S3.
 _FORM_BYTES = 5 << 30
 _BLOCK = 1 << 20
+_SECOND = 1_000_000_000
 
 
 class LargeStores:
@@ -72,6 +70,7 @@ class LargeStores:
         self.transfers = transfers
         self.leftovers = leftovers
         self.stopped = stopped
+        self.given_up = GivenUp(client, system.name, transfers, leftovers, stopped)
         self.verify = verify
         self._compressed = compressed
         self._placing = placing
@@ -91,21 +90,33 @@ class LargeStores:
         self.refuse(item.path, item.size)
         with self._lock:
             self._unwanted.discard(item.local.ident)
+        now = self._freed(item, now)
         row = Row(item.path, "up", item.size)
         with self._board.showing(row):
             landing = self._landing(item, item.local, now, replaces, row)
             if landing.temporary != item.path:
                 self._place(item, now, landing)
-        self.tidy(landing)
+        self.given_up.tidy(landing)
+
+    def _freed(self, item: StoreItem, now: Attr | None) -> Attr | None:
+        """Return the file *now*, rid of a second name that a store of earlier bytes has left it."""
+        record = self.transfers.upload(item.ident)
+        if record is None or now is None or is_of(record, item) or not is_landed(record, now):
+            return now
+        self.given_up.bury(record)
+        after = self.client.stat(self.system.name, item.path)
+        return after if is_landed(record, after) else now
 
     def _landing(
         self, item: StoreItem, local: LocalFile, now: Attr | None, replaces: bool, row: Row
     ) -> Landing:
         """Bring *item* to the cluster, the way that takes least; return where it is."""
         record = self.transfers.upload(local.ident)
+        if record is not None and is_of(record, item) and (begun := self._placing.begun(record)):
+            return begun
         if record is not None and not record.ticket:
             # It had landed, but is not at its path: anew.
-            self.bury(record)
+            self.given_up.bury(record)
             record = None
         why = "a transfer of it has begun"
         if record is None:
@@ -123,10 +134,16 @@ class LargeStores:
 
     def _place(self, item: StoreItem, now: Attr | None, landing: Landing) -> None:
         try:
-            self._placing.place(item, now, landing)
+            copied = self._placing.place(item, now, landing)
         except ConflictError:
             self.leftovers.gone(landing.temporary)
             raise
+        if copied is not None:
+            assert item.local is not None
+            # From here on we know our bytes again by what they were written into.
+            self.transfers.landed(item.local.ident, copied.ino, copied.mtime_ns // _SECOND)
+            self.leftovers.expect(landing.temporary + BEGUN)
+            self.leftovers.remove(landing.temporary + BEGUN)
         self.leftovers.gone(landing.temporary)
 
     def append(
@@ -140,6 +157,8 @@ class LargeStores:
         """
         if item.tail is None:
             self.appends.stop(item.ident)
+            if item.local is None:
+                self._require_way(item)
             return None
         same = (
             now is not None
@@ -155,6 +174,20 @@ class LargeStores:
             text = f"{item.size - item.tail:,} bytes are too many for one request"
             raise NotAppendedError(item.path, text)
         return None
+
+    def _require_way(self, item: StoreItem) -> None:
+        """Raise EAGAIN while earlier bytes of *item* may still be copied into its path."""
+        record = self.transfers.upload(item.ident)
+        if record is None or record.temporary != record.path or not record.ticket:
+            return
+        ticket = self.client.ticket(record.temporary, record.ticket)
+        if ticket.look().standing is Standing.OVER:
+            return
+        if not record.complete:
+            # Nothing may have been sent, and nothing come of it for as long as the link is good.
+            ticket.give_up()
+        text = "an earlier version of it is still being copied there: this one follows"
+        raise os_error(errno.EAGAIN, item.path, text)
 
     def _appended(self, item: StoreItem, now: Attr | None) -> Attr | None:
         more = item.size - (item.tail or 0)
@@ -187,6 +220,12 @@ class LargeStores:
             self.transfers.end(ident)
             self.appends.end(ident)
 
+    def outdated(self, idents: Iterable[str]) -> None:
+        """End the uploads of the copies *idents*, other bytes of which went another way."""
+        uploads = {each.ident: each for each in self.transfers.uploads(self.system.name)}
+        for ident in uploads.keys() & set(idents):
+            self.given_up.bury(uploads[ident])
+
     def refuse(self, path: str, size: int) -> None:
         """Raise where a file of *size* bytes can't be stored at all."""
         refuse_other_ways(self.system, path, "store")
@@ -199,12 +238,13 @@ class LargeStores:
         with self._lock:
             self._unwanted.add(ident)
 
-    def forget(self, ident: str) -> None:
-        """Remove what a transfer of *ident* that ended before its time has left."""
-        record = self.transfers.upload(ident)
-        if record is not None:
-            self.bury(record)
-        self.appends.forget(ident)
+    def unwanted(self, idents: Iterable[str]) -> None:
+        """Remove what transfers of the copies *idents* have left, which nobody wants any more."""
+        for ident in set(idents).intersection(self.unfinished()):
+            record = self.transfers.upload(ident)
+            if record is not None:
+                self.given_up.bury(record)
+            self.appends.forget(ident)
 
     def unfinished(self) -> list[str]:
         """Return the copies of which a transfer has begun and not ended."""
@@ -236,99 +276,25 @@ class LargeStores:
     def has_landed(self, item: StoreItem, now: Attr) -> bool:
         """Tell whether *now* is what we have put there: the answer, or we, died before we knew."""
         record = None if item.local is None else self.transfers.upload(item.local.ident)
-        if record is None or not record.landed or now.size != item.size:
-            return False
-        return now.ino == record.landed and is_of(record, item)
+        return record is not None and is_of(record, item) and is_landed(record, now)
 
     def tidy_landed(self, item: StoreItem) -> None:
         """Remove the name under which *item* has landed first, if we died before that."""
         record = None if item.local is None else self.transfers.upload(item.local.ident)
         if record is not None and record.temporary != record.path:
-            self.leftovers.expect(record.temporary)
-            self.leftovers.remove(record.temporary)
-            self.tidy(Landing(record.temporary, None, ()))
+            for path in (record.temporary, record.temporary + BEGUN):
+                self.leftovers.expect(path)
+                self.leftovers.remove(path)
+            self.given_up.tidy(Landing(record.temporary, None, ()))
 
     def was_written_into(self, item: StoreItem) -> bool:
         """Tell whether a transfer of ours that ended early wrote into the target itself."""
-        record = None if item.local is None else self.transfers.upload(item.local.ident)
-        return record is not None and record.temporary == item.path
-
-    def bury(self, record: UploadRecord) -> None:
-        """Have the cluster stop, and remove what has landed so far."""
-        if not record.ticket:
-            self.leftovers.expect(record.temporary)
-            self.transfers.end(record.ident)
-            self.leftovers.remove(record.temporary)
-            return
-        ticket = self.client.ticket(record.temporary, record.ticket)
-        in_place = record.temporary == record.path
-        if ticket.undead and not in_place and not record.landed:
-            # It lands all the same: what it leaves then is removed by a sweep.
-            ghost = replace(record, ident=f"{record.ident}.{uuid.uuid4().hex[:8]}", path="")
-            self.transfers.begin(ghost)
-        elif not in_place:
-            self.leftovers.expect(record.temporary)
-        self.transfers.end(record.ident)
-        try:
-            if not in_place:
-                ticket.give_up()
-        except OSError as exc:
-            log.info("the upload to %s could not be ended: %s", record.path, exc)
-        if not in_place and not ticket.undead:
-            self._remove_pieces(record.temporary)
-            self.leftovers.remove(record.temporary)
-            self.tidy(Landing(record.temporary, None, ticket.leftovers))
-
-    def _remove_pieces(self, temporary: str) -> None:
-        """Remove what a job of v2 that ended early leaves beside its target: NAME.1 and so on."""
-        folder, _, name = temporary.rpartition("/")
-        try:
-            entries = self.client.list(self.system.name, folder)
-        except OSError as exc:
-            log.info("pieces in %s may be left: %s", folder, exc)
-            return
-        for entry in entries:
-            if entry.name.startswith(f"{name}."):
-                self.leftovers.expect(f"{folder}/{entry.name}")
-                self.leftovers.remove(f"{folder}/{entry.name}")
-
-    def sweep(self, patience_s: float = 0.0) -> None:
-        """Remove what has landed of transfers that were given up.
-
-        Raises EAGAIN where one is still to land after *patience_s* seconds.
-        """
-        end = time.monotonic() + patience_s
-        for ghost in self._ghosts():
-            ticket = self.client.ticket(ghost.temporary, ghost.ticket)
-            pause = 0.2
-            while not _is_over(ticket):
-                if time.monotonic() > end or self.stopped.wait(pause):
-                    text = "what was given up has yet to land, to be removed then"
-                    raise os_error(errno.EAGAIN, ghost.temporary, text)
-                pause = min(pause * 1.5, 5.0)
-            self.leftovers.remove(ghost.temporary)
-            self.tidy(Landing(ghost.temporary, None, ()))
-            self.transfers.end(ghost.ident)
-
-    def _ghosts(self) -> list[UploadRecord]:
-        return [each for each in self.transfers.uploads(self.system.name) if not each.path]
-
-    def tidy(self, landing: Landing) -> None:
-        """Remove what a transfer has left besides the file."""
-        for path in landing.leftovers:
-            self.leftovers.remove(path)
-        folder = landing.temporary.rpartition("/")[0]
-        if folder.rpartition("/")[2].startswith(OUR_PREFIX):
-            self.leftovers.remove(folder)
-
-
-def _is_over(ticket: Ticket) -> bool:
-    try:
-        return ticket.look().standing is Standing.OVER
-    except FirecrestException as exc:
-        if exc.transient and not exc.ambiguous:
-            raise
-        return True
+        record = self.transfers.upload(item.ident)
+        if record is None:
+            return False
+        # Where a job did, the next one finds out whether what is there is ours.
+        begun = is_of(record, item) and self._placing.begun(record) is not None
+        return begun or record.temporary == item.path
 
 
 def is_of(record: UploadRecord, item: StoreItem) -> bool:

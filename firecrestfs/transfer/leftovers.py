@@ -11,6 +11,7 @@ import threading
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers
+from firecrestfs.paths import is_below
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,10 @@ class Leftovers:
             log.warning("%s:%s is left behind for now: %s", self._system, path, exc)
             self.abandon(path)
 
-    def sweep(self) -> None:
-        """Remove what nobody needs any more. Raises the first failure."""
+    def sweep(self, directory: str = "/") -> None:
+        """Remove what nobody needs any more below *directory*. Raises the first failure."""
         with self._lock:
-            paths = sorted(self._abandoned)
+            paths = sorted(path for path in self._abandoned if is_below(path, directory))
         for path in paths:
             self._remove(path)
 

@@ -100,6 +100,8 @@ class Mover:
             raise os_error(errno.EEXIST, new)
         if target is not None and not self._may_go(new, target, expected, begun is not None):
             raise os_error(errno.EEXIST, new, "something else has this name on the cluster")
+        if kind is Kind.DIRECTORY:
+            self._engine.large.given_up.leave(old)
         begin(source)
         try:
             return self._run(old, new, kind, source, target)

@@ -8,14 +8,47 @@ import socket
 import time
 
 from firecrestfs.api.typed import TypedClient
+from firecrestfs.cache.transfers import UploadRecord
 from firecrestfs.errors import ConflictError, os_error
 from firecrestfs.model import Attr, Features, Kind, StoreItem, UserInfo
 
 from .bundle import Bundler
+from .modes import takes_one_of_several
 from .remote_job import RemoteJobs, quoted
 from .sending import Landing
 
 log = logging.getLogger(__name__)
+
+_SECOND = 1_000_000_000
+#: What has landed gets this behind its name before a job writes it into its target. Whoever comes
+#: after, a job that is run again or one of a later try, then knows that a target that is a
+#: beginning of it is ours.
+BEGUN = ".into"
+_CHANGED = "the file was changed meanwhile"
+_CHANGED_BY = f'changed() {{ echo "{_CHANGED}"; exit 3; }}\n'
+#: Jobs may wait for long: they look once more whether the target is as it was.
+_COPY = """[ -e "$target" ] || changed
+exec 9<"$target"
+flock -w 60 9 || true
+read -r inode now time < <(stat -L -c '%i %s %Y' /dev/fd/9)
+[ "$inode" = "$ino" ] || changed
+if [ -e "$source" ]; then
+  [ "$now $time" = "$size $mtime" ] || changed
+  mv -T -- "$source" "$begun"
+elif [ -e "$begun" ]; then
+  cmp -s -- <(head -c "$now" -- "$begun") /dev/fd/9 || changed
+else
+  exit 0
+fi
+cat -- "$begun" > "$target"
+cmp -s -- "$begun" "$target" || changed
+"""
+_MOVE = """[ -e "$source" ] || exit 0
+known=${ino:+"$ino $size $mtime"}
+now=$(stat -c '%i %s %Y' -- "$target" 2> /dev/null) || true
+[ "$now" = "$known" ] || changed
+mv -fT -- "$source" "$target"
+"""
 
 
 class Placing:
@@ -40,49 +73,76 @@ class Placing:
     def may_replace(self, item: StoreItem, now: Attr) -> bool:
         """Tell whether *item* may take the name of the file *now*: nothing is lost, or it shall."""
         own = now.uid == self._user.uid and now.nlink == 1 and not now.acl
-        return now.kind is Kind.FILE and (own or (item.anew and now.nlink > 1))
+        return now.kind is Kind.FILE and (own or takes_one_of_several(item, now))
 
-    def place(self, item: StoreItem, before: Attr | None, landing: Landing) -> None:
+    def place(self, item: StoreItem, before: Attr | None, landing: Landing) -> Attr | None:
         """Make what has landed the file at the item's path, where *before* was what was there.
 
-        Where it isn't any more, ours gets a name of its own: raises the `ConflictError` that tells.
+        Returns what is there where it was written into that: then what has landed is still there,
+        too, its name with `BEGUN`. Where *before* isn't there any more, ours gets a name of its
+        own: raises the `ConflictError` that tells.
         """
         now = self._stat_or_none(item.path)
         if not _same(before, now):
             raise self._beside(item, landing)
-        wanted = item.mode if now is None or item.mode is not None else now.mode
-        if wanted is not None and landing.attr is not None and wanted != landing.attr.mode:
-            self._client.chmod(self._system, landing.temporary, wanted)
-        if now is None or self.may_replace(item, now):
+        try:
+            if now is not None and not self._may_take_the_name(item, now, landing):
+                return self._copy_into(landing.temporary, item, now)
+            wanted = item.mode if now is None or item.mode is not None else now.mode
+            if wanted is not None and landing.attr is not None and wanted != landing.attr.mode:
+                self._client.chmod(self._system, landing.temporary, wanted)
             self._rename(landing.temporary, item.path)
-        else:
-            self._copy_into(landing.temporary, item.path)
+        except OSError as exc:
+            if _CHANGED not in str(exc.strerror):
+                raise
+            raise self._beside(item, landing) from exc
+        return None
+
+    def _may_take_the_name(self, item: StoreItem, now: Attr, landing: Landing) -> bool:
+        shall = takes_one_of_several(item, now)
+        return self.may_replace(item, now) and (shall or _in_group(landing, now))
+
+    def begun(self, record: UploadRecord) -> Landing | None:
+        """Return what *record* tells of, if a job has begun to write it into its target."""
+        if not record.landed:
+            return None
+        attr = self._stat_or_none(f"{record.temporary}{BEGUN}")
+        if attr is None or attr.ino != record.landed:
+            return None
+        return Landing(record.temporary, attr, ())
 
     def _rename(self, old: str, new: str) -> None:
         if self._features.rename:
             self._client.rename(self._system, old, new)
             return
+        now = self._stat_or_none(new)
         try:
             source = self._client.stat(self._system, old)
-            self._bundler.rename(old, new, source, self._stat_or_none(new))
+            self._bundler.rename(old, new, source, now)
         except OSError as exc:
             if exc.errno != errno.EXDEV:
                 raise
             # The file system makes no hard links.
             log.info("%s is renamed by a job: %s", new, exc)
-            self._jobs.run("rename", f"mv -fT -- {quoted(old)} {quoted(new)}")
+            self._jobs.run("rename", _script(_MOVE, old, new, now))
 
-    def _copy_into(self, source: str, target: str) -> None:
-        """Write into *target*, which keeps its inode, names, owner and ACL."""
-        commands = f"cat -- {quoted(source)} > {quoted(target)}\nrm -f -- {quoted(source)}"
-        self._jobs.run("copy", commands)
+    def _copy_into(self, source: str, item: StoreItem, now: Attr) -> Attr:
+        """Write into the file *now*, which keeps its inode, names, owner and ACL."""
+        self._jobs.run("copy", _script(_COPY, source, item.path, now))
+        after = self._client.stat(self._system, item.path)
+        if (after.ino, after.size) != (now.ino, item.size):
+            raise os_error(errno.EAGAIN, item.path, "it changed right after it was stored")
+        return after
 
     def _beside(self, item: StoreItem, landing: Landing) -> ConflictError:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         path = f"{item.path}.conflict-{socket.gethostname()}-{stamp}"
         if self._stat_or_none(path) is not None:
             raise os_error(errno.EAGAIN, path, "a conflict copy of this very second exists")
-        self._rename(landing.temporary, path)
+        source = landing.temporary
+        if self._stat_or_none(source) is None:
+            source += BEGUN
+        self._rename(source, path)
         return ConflictError(item.path, path, self._client.stat(self._system, path))
 
     def _stat_or_none(self, path: str) -> Attr | None:
@@ -90,6 +150,22 @@ class Placing:
             return self._client.stat(self._system, path)
         except FileNotFoundError:
             return None
+
+
+def _in_group(landing: Landing, now: Attr) -> bool:
+    """Tell whether who may use the file *now* as its group may use what has landed, too."""
+    return landing.attr is None or landing.attr.gid == now.gid
+
+
+def _script(text: str, source: str, target: str, now: Attr | None) -> str:
+    """Return the commands *text* for a job that brings *source* to *target*, now still *now*."""
+    values = {"source": quoted(source), "begun": quoted(source + BEGUN), "target": quoted(target)}
+    values |= {"ino": "", "size": "", "mtime": ""}
+    if now is not None:
+        values |= {"ino": str(now.ino), "size": str(now.size)}
+        values["mtime"] = str(now.mtime_ns // _SECOND)
+    given = "".join(f"{name}={value}\n" for name, value in values.items())
+    return given + _CHANGED_BY + text
 
 
 def _same(before: Attr | None, now: Attr | None) -> bool:

@@ -123,6 +123,8 @@ class Remover:
             known = replace(known, ctime_ns=now.ctime_ns) if same else known
             if self._engine.is_same_version(file.path, known, now):
                 return True
+        if self._engine.large.given_up.was_stored(now):
+            return True
         return bool(file.sent) and self._engine.holds(file.path, now, file.sent, file.torn)
 
     def _rm(self, path: str) -> None:

@@ -83,7 +83,10 @@ class Sending:
             return False
         if is_transient(exc) and exc.errno != errno.ECANCELED and not self._crashed:
             return False
-        self._stores.bury(record)
+        if self._in_place and exc.errno == errno.ECANCELED:
+            # It lands all the same: what comes next has to know of it.
+            return False
+        self._stores.given_up.bury(record)
         worn_out = (exc.errno in _WORN_OUT or (self._crashed and is_transient(exc))) and not last
         self._crashed = False
         if worn_out:
@@ -109,7 +112,7 @@ class Sending:
             return record
         if in_place and self._in_place and self._can_be_resent(record):
             return self._resent(record)
-        self._stores.bury(record)
+        self._stores.given_up.bury(record)
         return None
 
     def _can_be_resent(self, record: UploadRecord) -> bool:
@@ -129,6 +132,7 @@ class Sending:
             parts={},
             complete=False,
             landed=0,
+            landed_mtime=0,
         )
         self._stores.transfers.begin(again)
         return again
@@ -169,7 +173,8 @@ class Sending:
             {},
         )
         stores.transfers.begin(record)
-        stores.leftovers.gone(temporary)  # the record knows of it now
+        # The record knows of it now: no sweep of the next mount may take its directory away.
+        stores.leftovers.gone(temporary, folder_of_ours(temporary))
         return record
 
     def _temporary(self) -> str:
@@ -233,7 +238,13 @@ class Sending:
         while (seen := self._look(ticket)).standing is not Standing.OVER:
             if seen.standing is Standing.TRYING:
                 raise self._refused(record, seen)
-            if self._stores.stopped.wait(pause) or not self._stores.is_wanted(self._local):
+            # What was rewritten meanwhile need not wait for a queue to come to its end.
+            outdated = not (self._in_place or self._local.unchanged)
+            if (
+                self._stores.stopped.wait(pause)
+                or outdated
+                or not self._stores.is_wanted(self._local)
+            ):
                 self._stores.require_wanted(self._item)
             waited += pause
             if waited > _LANDING_S + self._local.size / _LANDING_BYTES_S:
@@ -245,7 +256,8 @@ class Sending:
         if self._stores.verify:
             self._stores.require_equal(self._item, record.temporary)
         self._stores.require_wanted(self._item)
-        self._stores.transfers.landed(self._local.ident, attr.ino)
+        seconds = attr.mtime_ns // 1_000_000_000
+        self._stores.transfers.landed(self._local.ident, attr.ino, seconds)
         return attr
 
     def _look(self, ticket: Ticket) -> Seen:
@@ -285,6 +297,12 @@ class Sending:
             return self._stores.client.stat(self._stores.system.name, path)
         except FileNotFoundError:
             return None
+
+
+def folder_of_ours(temporary: str) -> str:
+    """Return the directory of ours that *temporary* lies in, "" where that is none."""
+    folder = temporary.rpartition("/")[0]
+    return folder if folder.rpartition("/")[2].startswith(OUR_PREFIX) else ""
 
 
 def _is_superseded(fault: BaseException) -> bool:

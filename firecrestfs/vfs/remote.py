@@ -99,13 +99,14 @@ class RemoteFilesystem(Facts):
         moving = any(each.moving is not None for each in self._overlay.all())
         self._parts.bundler.sweep(links=not moving)
         self.stores.forget_strays()
-        self._parts.engine.large.sweep(_GHOSTS_S)
+        self._parts.engine.large.given_up.sweep(_GHOSTS_S)
         self._parts.leftovers.sweep()
 
     def sweep_later(self) -> None:
         """Remove, on another thread, what staged transfers of an earlier process have left."""
-        if self._parts.leftovers.any or self._parts.engine.large.unfinished():
-            work = (self.stores.forget_strays, self._parts.leftovers.sweep)
+        large = self._parts.engine.large
+        if self._parts.leftovers.any or large.unfinished() or large.given_up.haunted:
+            work = (self.stores.forget_strays, self._parts.leftovers.sweep, large.given_up.sweep)
             threading.Thread(target=_quietly, args=work, name="sweep", daemon=True).start()
 
     # -- opening -------------------------------------------------------------------------------

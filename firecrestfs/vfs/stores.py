@@ -300,9 +300,8 @@ class Stores:
     def forget_strays(self) -> None:
         """End transfers and jobs whose results nobody wants any more. Raises the first failure."""
         self.landing.forget_strays()
-        for ident in self._engine.large.unfinished():
-            if self._overlay.by_ident(ident) is None:
-                self._engine.large.forget(ident)
+        begun = self._engine.large.unfinished()
+        self._engine.large.unwanted(each for each in begun if self._overlay.by_ident(each) is None)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -361,10 +360,15 @@ class Stores:
             for each in some:
                 if each.file is not None:
                     each.file.noted()
-        self._engine.large.noted(each.ident for each in settled if outcome[each.ident] is None)
+        done = [each for each in settled if outcome[each.ident] is None]
+        known = [each for each in done if self._overlay.by_ident(each.ident) is each]
+        # A rename alone, or nothing at all, leaves a transfer that has begun to be gone on with.
+        self._engine.large.noted(each.ident for each in known if not each.content_differs)
+        with suppress(OSError):  # what is left then is for the next sweep
+            self._engine.large.unwanted(each.ident for each in done if each not in known)
         reach("store.forgotten")
         # What changed meanwhile goes next.
-        self.changed(*(each for each in settled if outcome[each.ident] is None))
+        self.changed(*done)
         return outcome
 
     def _parked(self, ident: str, exc: OSError) -> None:

@@ -30,6 +30,7 @@ from firecrestfs.transfer.progress import Board
 from firecrestfs.transfer.remote_job import RemoteJobs
 
 from .bench import Bench
+from .large import Start
 from .tools import Remote
 from .wired import BINDING, Files, make_config
 
@@ -162,3 +163,29 @@ def files(mount: Mount, there: Remote) -> Files:
     made = Files(mount, there)
     made.stat("")  # connects
     return made
+
+
+@pytest.fixture
+def start(emulator: Emulator, there: Remote, tmp_path: Path) -> Iterator[Start]:
+    """Start a mount over the test's state; the one before is gone then, whatever it was at."""
+    alive = []
+
+    def end() -> None:
+        for mount in alive:
+            mount.stop()
+            mount.journal.close()
+        alive.clear()
+
+    def start(write_back: float = 0.01) -> Files:
+        end()
+        mount = build(make_config(emulator, tmp_path, write_back=write_back), BINDING, "/mnt/hpc")
+        alive.append(mount)
+        files = Files(mount, there)
+        mount.recover()
+        files.stat("")
+        return files
+
+    emulator.knobs.put("queue_seconds", 0.0)
+    emulator.knobs.put("poll_interval", 0.2)
+    yield start
+    end()

@@ -17,11 +17,11 @@ def test_an_upload_is_taken_up_by_another_process(tmp_path: Path) -> None:
     transfers.sent("id", 3, '"etag"')
     transfers.sent("id", 12, "other")
     transfers.completed("id")
-    transfers.landed("id", 99)
+    transfers.landed("id", 99, 1_700_000_000)
     found = Transfers(Database(tmp_path / "db")).upload("id")
     assert found is not None
     assert found.parts == {3: '"etag"', 12: "other"}
-    assert (found.complete, found.landed) == (True, 99)
+    assert (found.complete, found.landed, found.landed_mtime) == (True, 99, 1_700_000_000)
     assert (found.path, found.mtime_ns, found.ticket) == (RECORD.path, 2**70, RECORD.ticket)
     assert transfers.uploads("cluster") == [found]
     assert transfers.uploads("other") == []

@@ -1,0 +1,173 @@
+"""GivenUp: uploads that nobody wants any more, until nothing is left of them on the cluster.
+
+    ended here ─ ended there, as far as that can be done ─ over ─ what has landed is removed
+
+What may still land is written down as long as it may: a sweep looks after it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from dataclasses import replace
+
+from firecrestfs.api.tickets import Standing, Ticket
+from firecrestfs.api.typed import TypedClient
+from firecrestfs.cache.transfers import Transfers, UploadRecord
+from firecrestfs.errors import FirecrestException, os_error
+from firecrestfs.model import Attr
+from firecrestfs.paths import is_below
+
+from .leftovers import Leftovers
+from .placing import BEGUN
+from .sending import Landing, folder_of_ours
+
+log = logging.getLogger(__name__)
+
+_SECOND = 1_000_000_000
+_REMEMBERED = 100
+
+
+class GivenUp:
+    """What stores of large files leave on one system. Thread-safe."""
+
+    def __init__(
+        self,
+        client: TypedClient,
+        system: str,
+        transfers: Transfers,
+        leftovers: Leftovers,
+        stopped: threading.Event,
+    ) -> None:
+        self._client = client
+        self._system = system
+        self._transfers = transfers
+        self._leftovers = leftovers
+        self._stopped = stopped
+        # What has landed and is wanted no more: other entries may still be about it.
+        self._buried: deque[UploadRecord] = deque(maxlen=_REMEMBERED)
+
+    def was_stored(self, now: Attr) -> bool:
+        """Tell whether *now* is what a store of ours has left whose end was not written down.
+
+        Whatever came after: another version, a rename, another copy under that name.
+        """
+        records = [*self._transfers.uploads(self._system), *self._buried]
+        return any(is_landed(each, now) for each in records)
+
+    def leave(self, directory: str) -> None:
+        """End what is under way below *directory*, which is about to be renamed.
+
+        Its places are known by their paths. Raises EAGAIN where something is still to land.
+        """
+        for record in self._transfers.uploads(self._system):
+            if record.path and is_below(record.temporary, directory):
+                self.bury(record)
+        self.sweep(directory=directory)
+        self._leftovers.sweep(directory)
+
+    def bury(self, record: UploadRecord) -> None:
+        """Have the cluster stop, and remove what has landed so far."""
+        if record.landed:
+            self._buried.append(record)
+        if not record.ticket:
+            self._leftovers.expect(record.temporary, record.temporary + BEGUN)
+            self._transfers.end(record.ident)
+            self._leftovers.remove(record.temporary)
+            self._leftovers.remove(record.temporary + BEGUN)
+            return
+        if record.temporary == record.path:
+            self._transfers.end(record.ident)
+            return
+        # It may land all the same, whatever is answered: until that is over a sweep looks after it.
+        ghost = replace(record, ident=f"{record.ident}.{uuid.uuid4().hex[:8]}", path="")
+        self._transfers.begin(ghost)
+        self._transfers.end(record.ident)
+        try:
+            ticket = self._client.ticket(ghost.temporary, ghost.ticket)
+            ticket.give_up()
+            if ghost.landed or _is_over(ticket):
+                self._lay(ghost, ticket)
+        except OSError as exc:
+            log.info("the upload to %s could not be ended: %s", record.path, exc)
+
+    def _lay(self, ghost: UploadRecord, ticket: Ticket) -> None:
+        """Remove what a transfer that was given up, and is over, has left."""
+        if not ticket.undead:
+            self._remove_pieces(ghost.temporary)
+        for path in [ghost.temporary] + [ghost.temporary + BEGUN] * bool(ghost.landed):
+            self._leftovers.expect(path)
+            self._leftovers.remove(path)
+        self.tidy(Landing(ghost.temporary, None, ticket.leftovers))
+        self._transfers.end(ghost.ident)
+
+    def _remove_pieces(self, temporary: str) -> None:
+        """Remove what a job of v2 that ended early leaves beside its target: NAME.1 and so on."""
+        folder, _, name = temporary.rpartition("/")
+        try:
+            entries = self._client.list(self._system, folder)
+        except OSError as exc:
+            log.info("pieces in %s may be left: %s", folder, exc)
+            return
+        for entry in entries:
+            if entry.name.startswith(f"{name}."):
+                self._leftovers.expect(f"{folder}/{entry.name}")
+                self._leftovers.remove(f"{folder}/{entry.name}")
+
+    def sweep(self, patience_s: float = 0.0, directory: str = "/") -> None:
+        """Remove what has landed, below *directory*, of transfers that were given up.
+
+        Raises EAGAIN where one is still to land after *patience_s* seconds.
+        """
+        end = time.monotonic() + patience_s
+        for ghost in self._ghosts():
+            if not is_below(ghost.temporary, directory):
+                continue
+            ticket = self._client.ticket(ghost.temporary, ghost.ticket)
+            if not ticket.undead:
+                # The first time may have been in vain.
+                ticket.give_up()
+            pause = 0.2
+            while not _is_over(ticket):
+                if time.monotonic() > end or self._stopped.wait(pause):
+                    text = "what was given up has yet to land, to be removed then"
+                    raise os_error(errno.EAGAIN, ghost.temporary, text)
+                pause = min(pause * 1.5, 5.0)
+            self._lay(ghost, ticket)
+
+    @property
+    def haunted(self) -> bool:
+        """Whether something that was given up may still land."""
+        return bool(self._ghosts())
+
+    def _ghosts(self) -> list[UploadRecord]:
+        return [each for each in self._transfers.uploads(self._system) if not each.path]
+
+    def tidy(self, landing: Landing) -> None:
+        """Remove what a transfer has left besides the file."""
+        for path in landing.leftovers:
+            self._leftovers.remove(path)
+        folder = folder_of_ours(landing.temporary)
+        if folder:
+            self._leftovers.expect(folder)
+            self._leftovers.remove(folder)
+
+
+def is_landed(record: UploadRecord, now: Attr) -> bool:
+    """Tell whether *now* is the very version that *record* tells to have landed."""
+    same = bool(record.landed) and (now.ino, now.size) == (record.landed, record.size)
+    # Who writes into it leaves inode and maybe size as they are.
+    return same and record.landed_mtime in (0, now.mtime_ns // _SECOND)
+
+
+def _is_over(ticket: Ticket) -> bool:
+    try:
+        return ticket.look().standing is Standing.OVER
+    except FirecrestException as exc:
+        if exc.transient and not exc.ambiguous:
+            raise
+        return True
