@@ -320,24 +320,3 @@ def test_a_server_that_goes_and_comes_back(failing: EmulatorProcess, mounting: M
         assert os.listdir(home / "d") == []
     done = mounted.cli("umount", mounted.path)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_mount_starts_with_what_waits_though_the_server_is_away(
-    failing: EmulatorProcess, mounting: Mounting
-) -> None:
-    mounted = mounting(failing, options=["write_back=60"])
-    assert mounted.mount().returncode == 0
-    system = failing.info["systems"][0]
-    home = Path(f"{mounted.path}/{system['name']}{system['home']}")
-    with mounted.watching():
-        (home / "f").write_bytes(b"kept")
-    mounted.kill()
-    failing.stop()
-    # No server, no mount; and what waits isn't touched.
-    done = mounted.mount()
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    failing.start_again()
-    assert mounted.mount().returncode == 0
-    assert mounted.cli("sync", mounted.path).returncode == 0
-    assert (local_home(failing) / "f").read_bytes() == b"kept"
