@@ -34,10 +34,13 @@ _LIST_FROM = 3
 #: Paths of which is kept in mind what times jobs of ours may give them.
 _REMEMBERED = 10_000
 #: `give SIZE 'SECONDS…' LISTED TIME PATH`: where PATH is as it was known, with one of the times or
-#: with that which a listing told as LISTED (`?`: none did), give it TIME.
+#: with that which a listing told as LISTED (`?`: none did), give it TIME. Under a lock: a job
+#: that was overtaken by another may run beside it, and would give the older time after the newer.
 _GIVE = """set +e
 bad=0
 give() {
+  exec 9< /dev/null
+  [ -f "$5" ] && [ ! -L "$5" ] && [ -r "$5" ] && exec 9< "$5" && flock -w 60 9
   read -r size seconds day clock rest < <(stat -c '%s %Y %y' -- "$5")
   [ "$size" = "$1" ] || return
   case " $2 $3 " in *" $seconds "*|*" ${day}T${clock%%.*} "*)

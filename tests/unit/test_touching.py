@@ -11,6 +11,8 @@ import pytest
 from firecrestfs.model import Attr, Kind, Source
 from firecrestfs.transfer.touching import Touch, _script
 
+from ..harness import wait_for
+
 NOON = 1_700_000_000
 WANTED = 1_234_567_890_123_456_789
 #: What a listing tells of noon in a zone that is an hour before UTC.
@@ -51,6 +53,24 @@ def test_another_version_stays(path: Path, base: Attr) -> None:
 
 def test_a_time_that_an_earlier_job_has_given(path: Path) -> None:
     assert run(path, by_stat(seconds=5), given=(NOON,)) == WANTED
+
+
+def test_of_two_jobs_at_the_same_time_the_later_one_counts(path: Path, tmp_path: Path) -> None:
+    """The earlier one has looked at the file already when the later one comes."""
+    here, looked = str(path), tmp_path / "looked"
+    earlier = _script([Touch(here, by_stat(), WANTED)], {})
+    later = _script([Touch(here, by_stat(), WANTED + 10**12)], {here: (WANTED // 10**9,)})
+    slow = f'touch() {{ : > "{looked}"; sleep 1; command touch "$@"; }}\n'
+    with subprocess.Popen(["bash", "-c", slow + earlier]) as first:
+        assert wait_for(looked.exists)
+        subprocess.run(["bash", "-c", later], check=True)
+        assert first.wait(30) == 0
+    assert path.stat().st_mtime_ns == WANTED + 10**12
+
+
+def test_a_file_that_may_not_be_read(path: Path) -> None:
+    path.chmod(0o200)
+    assert run(path, by_stat()) == WANTED
 
 
 def test_a_listing_in_a_zone_that_was_not_known_then(path: Path) -> None:
