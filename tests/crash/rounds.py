@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,7 +98,9 @@ class Rounds:
     @contextlib.contextmanager
     def _writing(self, manifest: Path, seed: str) -> Iterator[None]:
         command = [sys.executable, "-SE", str(HERE / "writer.py"), str(self.site.top)]
-        with subprocess.Popen([*command, str(manifest), seed, self.kinds]) as writer:
+        command += [str(manifest), seed, self.kinds]
+        # Ctrl-C is not for it: what it has done would not be known.
+        with subprocess.Popen(command, start_new_session=True) as writer:
             try:
                 assert wait_for(lambda: manifest.exists() or writer.poll() is not None, 20)
                 yield
@@ -148,8 +150,11 @@ def run(
     litter: bool = False,
     sites: int = 4,
 ) -> list[Rounds]:
-    """Carry out *orders* at several sites side by side; return what came of them."""
-    queue, lock = iter(orders), threading.Lock()
+    """Carry out *orders* at several sites side by side; return what came of them.
+
+    Ctrl-C ends it after the rounds that are under way.
+    """
+    queue, lock, stopped = iter(orders), threading.Lock(), threading.Event()
 
     def work(number: int) -> Rounds:
         name = f"{seed}-{number}"
@@ -158,7 +163,7 @@ def run(
         try:
             while True:
                 with lock:
-                    order = next(queue, None)
+                    order = None if stopped.is_set() else next(queue, None)
                 if order is None:
                     return rounds
                 rounds.once(order)
@@ -166,4 +171,9 @@ def run(
             site.end()
 
     with ThreadPoolExecutor(sites) as pool:
-        return list(pool.map(work, range(sites)))
+        working = [pool.submit(work, number) for number in range(sites)]
+        try:
+            wait(working)
+        except KeyboardInterrupt:
+            stopped.set()
+        return [each.result() for each in working]
