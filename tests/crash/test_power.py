@@ -132,15 +132,21 @@ def test_nothing_that_was_doubtful_is_deleted(site: Site) -> None:
         assert data + b"%d" % number in landed or f"/f{number} " in told.replace(":", " ")
 
 
+def fsynced_files(site: Site) -> dict[str, bytes]:
+    """Save some files and return, once they are on this machine's disk, what is in each."""
+    data = {f"f{number}": content("fsynced", number) for number in range(4)}
+    for name in data:
+        save(site.top / name, data[name], fsync=True)
+    return data
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_what_was_fsynced_and_is_written_on(site: Site, seed: int) -> None:
     """The closed version is promised for as long as the next one isn't whole."""
     power = Power(site)
     site.mount()
     os.listdir(site.top)
-    data = {f"f{number}": content("fsynced", number) for number in range(4)}
-    for name in data:
-        save(site.top / name, data[name], fsync=True)
+    data = fsynced_files(site)
     files = [(site.top / name).open("r+b", buffering=0) for name in data]
     for file in files:
         file.write(b"HALF")
@@ -159,9 +165,7 @@ def test_what_is_written_on_in_that_moment_is_never_stored_half(site: Site, seed
     power = Power(site)
     site.mount()
     os.listdir(site.top)
-    data = {f"f{number}": content("fsynced", number) for number in range(4)}
-    for name in data:
-        save(site.top / name, data[name], fsync=True)
+    data = fsynced_files(site)
     power.remember_journal()
     files = [(site.top / name).open("r+b", buffering=0) for name in data]
     for file in files:

@@ -166,9 +166,9 @@ def files(mount: Mount, there: Remote) -> Files:
 
 
 @pytest.fixture
-def start(emulator: Emulator, there: Remote, tmp_path: Path) -> Iterator[Start]:
+def restart(emulator: Emulator, there: Remote, tmp_path: Path) -> Iterator[Start]:
     """Start a mount over the test's state; the one before is gone then, whatever it was at."""
-    alive = []
+    alive: list[Mount] = []
 
     def end() -> None:
         for mount in alive:
@@ -176,16 +176,26 @@ def start(emulator: Emulator, there: Remote, tmp_path: Path) -> Iterator[Start]:
             mount.journal.close()
         alive.clear()
 
-    def start(write_back: float = 0.01) -> Files:
+    def restart(write_back: float = 0.01) -> Files:
         end()
         mount = build(make_config(emulator, tmp_path, write_back=write_back), BINDING, "/mnt/hpc")
         alive.append(mount)
-        files = Files(mount, there)
-        mount.recover()
+        return Files(mount, there)
+
+    yield restart
+    end()
+
+
+@pytest.fixture
+def start(restart: Start, emulator: Emulator) -> Start:
+    """Start a mount as `restart` does; it has taken up what was left."""
+
+    def start(write_back: float = 0.01) -> Files:
+        files = restart(write_back)
+        files.mount.recover()
         files.stat("")
         return files
 
     emulator.knobs.put("queue_seconds", 0.0)
     emulator.knobs.put("poll_interval", 0.2)
-    yield start
-    end()
+    return start

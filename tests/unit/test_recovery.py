@@ -6,14 +6,14 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from firecrestfs.emulator import Emulator
-from firecrestfs.mount import Mount, build
+from firecrestfs.mount import build
 
 from ..harness import wait_for
 from .tools import SECOND, Remote
@@ -23,24 +23,9 @@ Start = Callable[..., Files]
 
 
 @pytest.fixture
-def start(emulator: Emulator, there: Remote, tmp_path: Path) -> Iterator[Start]:
+def start(restart: Start) -> Start:
     """Start a mount over the test's state; the one before is dead then, with nothing stored."""
-    alive: list[Mount] = []
-
-    def end() -> None:
-        for mount in alive:
-            mount.stop()
-            mount.journal.close()
-        alive.clear()
-
-    def start(write_back: float = 0.01) -> Files:
-        end()
-        mount = build(make_config(emulator, tmp_path, write_back=write_back), BINDING, "/mnt/hpc")
-        alive.append(mount)
-        return Files(mount, there)
-
-    yield start
-    end()
+    return restart
 
 
 @pytest.fixture
