@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ _AHEAD_BYTES, _BEHIND_BYTES = 64 << 20, 1 << 20
 
 
 class _Promise:
-    """Room that a thread was promised; what *file* has grown by since counts as taken."""
+    """Room that somebody was promised; what *file* has grown by since counts as taken."""
 
     def __init__(self, size: int, file: CachedFile | None) -> None:
         self._size = size
@@ -62,7 +62,7 @@ class ContentCache:
         self._lock = threading.Lock()  # guards all below
         # Never less than what all that is kept takes; counted anew when it nears the limit.
         self._used = self._asides.used_bytes()
-        self._promised: dict[int, _Promise] = {}  # thread → what it asked room for
+        self._promised: set[_Promise] = set()  # what is being filled right now
         self._plenty = (0.0, 0)  # until when, and how many bytes, the disks are known to have free
         self._files: OrderedDict[str, CachedFile] = OrderedDict()
         # What an earlier mount fetched can't be told from what has changed since: start anew.
@@ -205,7 +205,6 @@ class ContentCache:
     def used(self, file: CachedFile) -> None:
         """Note that *file* was filled or used: it is the last to be evicted now."""
         with self._lock:
-            self._promised.pop(threading.get_ident(), None)
             if file.ident in self._files:
                 self._files.move_to_end(file.ident)
 
@@ -220,38 +219,43 @@ class ContentCache:
             self._files.pop(file.ident, None)
         file.discard()
 
-    def make_room(self, size: int, file: CachedFile | None = None, *, bounded: bool = True) -> None:
-        """Evict until *size* more bytes (of *file*) fit into the bound. ENOSPC where they can't.
+    @contextmanager
+    def room(
+        self, size: int, file: CachedFile | None = None, *, bounded: bool = True
+    ) -> Iterator[None]:
+        """Hold room for *size* more bytes (of *file*): evict until they fit. ENOSPC if they can't.
 
+        It is held while the context lasts: by its end they are taken, or not wanted any more.
         Not *bounded*: they are taken all the same, as long as the disk has room; what is read in
         pieces goes again.
 
         The bound is on all that is kept on this machine: clean copies, changes that have not
         landed, and lost+found. Only clean copies are evicted.
         """
-        thread, now = threading.get_ident(), time.monotonic()
+        promise, now = _Promise(size, file), time.monotonic()
         with self._lock:
-            before = self._promised.get(thread)
-            self._promised[thread] = _Promise(size, file)
+            self._promised.add(promise)
             self._used += size
             over = self._used > self._limit
             until, free = self._plenty
             plenty = now < until and free - size > _PLENTY_BYTES
             self._plenty = (until, free - size)
-        if over and self._evict() > self._limit and size > 0 and bounded:
+        try:
+            if over and self._evict() > self._limit and size > 0 and bounded:
+                with self._lock:
+                    self._used -= size
+                raise os_error(
+                    errno.ENOSPC,
+                    None,
+                    f"no room for {size} bytes more within the cache_size of {self._limit} bytes: "
+                    "wait for what is to be stored, clear lost+found, or mount with a larger one",
+                )
+            if not plenty:
+                self._require_disk(size, now)
+            yield
+        finally:
             with self._lock:
-                self._used -= size
-                self._promised.pop(thread)
-                if before is not None:
-                    self._promised[thread] = before
-            raise os_error(
-                errno.ENOSPC,
-                None,
-                f"no room for {size} bytes more within the cache_size of {self._limit} bytes: wait "
-                "for what is to be stored, clear lost+found, or mount with a larger one",
-            )
-        if not plenty:
-            self._require_disk(size, now)
+                self._promised.remove(promise)
 
     def _require_disk(self, size: int, now: float) -> None:
         """Raise ENOSPC where this machine's disks haven't *size* bytes to spare.
@@ -286,7 +290,7 @@ class ContentCache:
             with self._lock:
                 files = list(self._files.values())
                 before = self._used
-                promised = sum(each.open_bytes for each in self._promised.values())
+                promised = sum(each.open_bytes for each in self._promised)
             used = promised + sum(file.disk_bytes for file in files) + self._asides.used_bytes()
             limit = min(self._limit, used - spare)
             for file in files:

@@ -6,8 +6,9 @@ import errno
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from firecrestfs.api.objects import ObjectStore
 from firecrestfs.cache.cached_file import CachedFile
@@ -145,16 +146,17 @@ class _Fetch:
 
     # -- what the windows tell ------------------------------------------------------------------
 
-    def room(self, size: int) -> None:
-        """Make room for a window."""
+    @contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Hold room for a window while it comes."""
         self._row.begin("moving")
         self._row.total = self._file.attr.size
         self._reads._board.show(self._row)
-        self._reads._content.make_room(size, bounded=False)
-
-    def landed(self) -> None:
-        """Give back what was asked room for and not taken."""
-        self._reads._content.used(self._file)
+        try:
+            with self._reads._content.room(size, bounded=False):
+                yield
+        finally:
+            self._reads._content.used(self._file)
 
     def moved(self) -> None:
         """Show how far it is."""

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from firecrestfs.api.objects import ObjectStore
@@ -78,12 +79,8 @@ class Copy(Protocol):
 class Watch(Protocol):
     """What is told of a fetch as it goes on."""
 
-    def room(self, size: int) -> None:
-        """A window of *size* bytes begins: make room for it, or raise ENOSPC."""
-        ...
-
-    def landed(self) -> None:
-        """That window is over, on the same thread."""
+    def room(self, size: int) -> AbstractContextManager[None]:
+        """Hold room for a window of *size* bytes while it comes, or raise ENOSPC."""
         ...
 
     def moved(self) -> None:
@@ -288,14 +285,13 @@ class WindowFetch:
         staged = self._staged
         try:
             if staged is not None:
-                self._watch.room(window[1] - window[0])
-                self._objects.fetch_window(staged.url, staged.info, *window, self._put)
+                with self._watch.room(window[1] - window[0]):
+                    self._objects.fetch_window(staged.url, staged.info, *window, self._put)
         except OSError as exc:
             failure = exc
         except Exception as exc:
             log.exception("internal error in a fetch")
             failure = os_error(errno.EIO, None, f"internal error: {exc}")
-        self._watch.landed()
         with self._condition:
             self._flying.remove(window)
             if failure is not None and failure.errno in _EXPIRED and self._renewals < _RENEWALS:

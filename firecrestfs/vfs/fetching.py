@@ -94,8 +94,8 @@ class Fetching:
         if file.complete:
             return
         if self.is_large(file):
-            self._content.make_room(file.attr.size - file.disk_bytes)
-            self._wait(file, 0, file.attr.size)
+            with self._content.room(file.attr.size - file.disk_bytes, file):
+                self._wait(file, 0, file.attr.size)
         else:
             entry = self._overlay.of_file(file)
             if entry is not None and entry.path:
@@ -222,16 +222,16 @@ class Fetching:
         raw = self._compressed.fetch(path, file)
         if raw is None:
             return False
+        starts = range(0, len(raw), _PUT_BYTES)
         try:
-            self._content.make_room(len(raw) - file.disk_bytes)
+            with self._content.room(len(raw) - file.disk_bytes, file):
+                done = all(file.put(at, bytes(raw[at : at + _PUT_BYTES])) for at in starts)
         except OSError as exc:
             if exc.errno != errno.ENOSPC:
                 raise
             # In pieces there may be room for it.
             self._compressed.refuse(file)
             return False
-        starts = range(0, len(raw), _PUT_BYTES)
-        done = all(file.put(at, bytes(raw[at : at + _PUT_BYTES])) for at in starts)
         self._content.used(file)
         return done
 
@@ -251,8 +251,8 @@ class Fetching:
         base = file.base
         if file.complete or base is None:
             return
-        self._content.make_room(base.size)
-        file.fill(*self._at_origin(file, lambda path: self._whole(path, base)))
+        with self._content.room(base.size, file):
+            file.fill(*self._at_origin(file, lambda path: self._whole(path, base)))
         self._content.used(file)
 
     def _whole(self, path: str, attr: Attr) -> tuple[bytes, Attr]:

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from firecrestfs.cache.cached_file import CachedFile
@@ -49,7 +50,7 @@ class CachedHandle(OpenFile):
         file: CachedFile,
         flags: int,
         source: Source,
-        reserve: Callable[[CachedFile, int, bool], None],
+        room: Callable[[CachedFile, int, bool], AbstractContextManager[None]],
         changing: Callable[[CachedFile, bool], None],
         closed: Callable[[CachedFile], None],
         released: Callable[[CachedFile, bool], None],
@@ -57,7 +58,7 @@ class CachedHandle(OpenFile):
         grown: Callable[[CachedFile], bool],
         habit: Habit = Habit.READS,
     ) -> None:
-        """*source* fetches what is missing, *reserve* refuses sizes that can't be kept.
+        """*source* fetches what is missing, *room* holds room for a size, or refuses it.
 
         *changing* is told before the first change; both are told whether it only appends. *closed*
         is told at each close after changes. *grown* takes what was appended on the cluster, as far
@@ -68,7 +69,7 @@ class CachedHandle(OpenFile):
         self._writable = flags & os.O_ACCMODE != os.O_RDONLY
         self._append = bool(flags & os.O_APPEND)
         self._source = source
-        self._reserve = reserve
+        self._room = room
         self._begin_change = changing
         self._closed = closed
         self._released = released
@@ -108,18 +109,19 @@ class CachedHandle(OpenFile):
         if not (appending or self._file.complete):
             self._source.complete(self._file)
         end = (self._file.attr.size if self._append else offset) + len(data)
-        self._reserve(self._file, end, appending)
-        self._change(appending)
-        return self._file.write(data, None if self._append else offset, appending=appending)
+        with self._room(self._file, end, appending):
+            self._change(appending)
+            at = None if self._append else offset
+            return self._file.write(data, at, appending=appending)
 
     def truncate(self, size: int) -> None:
         """Cut or extend the local copy; to 0 without fetching anything."""
         self._may_write()
         if size and not self._file.complete:
             self._source.complete(self._file)
-        self._reserve(self._file, size, False)
-        self._change()
-        self._file.truncate(size)
+        with self._room(self._file, size, False):
+            self._change()
+            self._file.truncate(size)
 
     def flush(self) -> None:
         """Write down that what was written is whole: from now on it survives our death."""

@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 
 from firecrestfs.cache.cached_file import CachedFile
@@ -159,9 +159,9 @@ class RemoteFilesystem(Facts):
             return self.open(path, flags)
         parent = self._view.require_creatable(path, Kind.FILE)
         self.stores.require_room(path)
-        self._content.make_room(0)
-        file = self._content.new(self._view.new_attr(path, mode))
-        file.create(None if leaves_mode(parent, Kind.FILE, mode) else mode)
+        with self._content.room(0):
+            file = self._content.new(self._view.new_attr(path, mode))
+            file.create(None if leaves_mode(parent, Kind.FILE, mode) else mode)
         # Whole it is once it is closed, even if nothing is written into it.
         entry = Entry(file.ident, Kind.FILE, path, "", file, inherits=parent.acl, closed=False)
         self._overlay.add(entry)
@@ -199,7 +199,7 @@ class RemoteFilesystem(Facts):
             file,
             flags,
             self._fetching,
-            self._reserve,
+            self._room,
             self.stores.changing,
             self.stores.closed,
             self._released,
@@ -252,12 +252,13 @@ class RemoteFilesystem(Facts):
         if not self._fetching.fetch_growth(file, attr):
             self.stores.renew(entry, attr)
 
-    def _reserve(self, file: CachedFile, size: int, appending: bool) -> None:
+    def _room(self, file: CachedFile, size: int, appending: bool) -> AbstractContextManager[None]:
+        """Hold room for what makes *file* that large. Raises EFBIG, ENOSPC."""
         if size > _ANY_NAME_BYTES and not appending:
             entry = self._overlay.of_file(file)
             self._parts.engine.refuse_size(entry.path if entry is not None else "", size)
-        if size > file.attr.size:
-            self._content.make_room(size - file.attr.size, file)
+        grows = size - file.attr.size
+        return self._content.room(grows, file) if grows > 0 else nullcontext()
 
     def _released(self, file: CachedFile, wrote: bool) -> None:
         entry = self._overlay.of_file(file)

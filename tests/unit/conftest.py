@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -38,6 +39,8 @@ logging.getLogger("cheroot").setLevel(logging.ERROR)
 
 #: Small enough that tests of limits stay quick.
 SETTINGS = {"command_seconds": 2.0, "max_ops_file_size": 64 * 1024}
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +79,8 @@ def there(emulator: Emulator, request: pytest.FixtureRequest) -> Remote:
     """A directory of the test's own on the cluster."""
     system = emulator.systems[0]
     name = re.sub(r"\W+", "-", request.node.nodeid.partition("::")[2])[:100]
+    # Numbered: a test that is run again finds nothing of its first run.
+    name = f"{name}{next(_numbers)}"
     local = Path(system["local_home"]) / name
     local.mkdir()
     return Remote(f"{system['home']}/{name}", local)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from firecrestfs.emulator import Emulator
 
@@ -45,6 +46,15 @@ def ours(there: Remote) -> list[str]:
     """Return what there is of ours in and beside the test's directory."""
     paths = [*there.local.rglob("*"), *there.local.parent.iterdir()]
     return [str(path) for path in paths if ".fcfs-" in path.name]
+
+
+def sizes(paths: Iterable[str]) -> list[int]:
+    """Return the sizes of those of *paths* that are there: what is ours comes and goes."""
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found.append(os.stat(path).st_size)
+    return found
 
 
 def ask(emulator: Emulator, endpoint: str) -> int:

@@ -29,10 +29,16 @@ def make_cache(places: tuple[Path, Path], limit: int = 10 * KIB) -> ContentCache
 
 
 def fetched(cache: ContentCache, size: int = KIB) -> CachedFile:
-    cache.make_room(size)
-    file = cache.new(make_attr(size))
-    file.fill(bytes(size), make_attr(size))
+    with cache.room(size):
+        file = cache.new(make_attr(size))
+        file.fill(bytes(size), make_attr(size))
     return file
+
+
+def make_room(cache: ContentCache, size: int, file: CachedFile | None = None) -> None:
+    """Ask for room, and don't take it."""
+    with cache.room(size, file):
+        pass
 
 
 def evicted(files: list[CachedFile]) -> list[int]:
@@ -43,7 +49,7 @@ def test_the_least_recently_used_clean_copies_go_first(places: tuple[Path, Path]
     cache = make_cache(places)
     files = [fetched(cache) for _ in range(10)]
     cache.used(files[0])
-    cache.make_room(2 * KIB)
+    make_room(cache, 2 * KIB)
     assert evicted(files) == [1, 2]
 
 
@@ -63,14 +69,14 @@ def test_room_that_was_asked_for_in_vain_does_not_count_for_ever(
     cache = make_cache(places)
     files = [fetched(cache) for _ in range(5)]
     for _ in range(100):
-        cache.make_room(4 * KIB)
+        make_room(cache, 4 * KIB)
     assert evicted(files) == []
 
 
 def test_what_fits_evicts_nothing(places: tuple[Path, Path]) -> None:
     cache = make_cache(places)
     files = [fetched(cache) for _ in range(9)]
-    cache.make_room(KIB)
+    make_room(cache, KIB)
     assert evicted(files) == []
 
 
@@ -85,14 +91,14 @@ def test_open_and_dirty_copies_are_never_evicted(places: tuple[Path, Path]) -> N
     files[2].write(b"x", 0)
     files[2].released(True)
     files[2].begin_store(1 << 30)
-    cache.make_room(7 * KIB)
+    make_room(cache, 7 * KIB)
     assert evicted(files) == list(range(3, 10))
 
 
 def test_an_evicted_copy_can_be_fetched_again(places: tuple[Path, Path]) -> None:
     cache = make_cache(places)
     file = fetched(cache)
-    cache.make_room(10 * KIB)
+    make_room(cache, 10 * KIB)
     assert file.disk_bytes == 0
     file.fill(b"again", make_attr(5))
     file.opened(False)
@@ -104,7 +110,7 @@ def test_a_dropped_copy_is_gone_from_disk_and_account(places: tuple[Path, Path])
     file = fetched(cache, 9 * KIB)
     other = fetched(cache)
     cache.drop(file)
-    cache.make_room(9 * KIB)
+    make_room(cache, 9 * KIB)
     assert other.complete
     assert len(list((places[0] / "files").iterdir())) == 1
 
@@ -153,7 +159,7 @@ def test_a_full_disk_is_told_before_bytes_are_taken(
 
     monkeypatch.setattr(os, "statvfs", statvfs)
     with pytest.raises(OSError, match=f"--{full}-dir") as info:
-        cache.make_room(KIB)
+        make_room(cache, KIB)
     assert info.value.errno == errno.ENOSPC
 
 
@@ -171,7 +177,7 @@ def test_clean_copies_go_before_the_disk_is_full(
 
     monkeypatch.setattr(os, "statvfs", statvfs)
     time.sleep(0.3)  # so long the disk isn't asked again
-    cache.make_room(0)
+    make_room(cache, 0)
     left = [each for each in clean if each.complete]
     # The oldest went, and no more of them than had to.
     assert 0 < len(left) < 20
@@ -186,7 +192,7 @@ def test_making_room_stays_quick_with_many_copies(places: tuple[Path, Path]) -> 
         cache.new(make_attr())
     before = os.times()
     for _ in range(200):
-        cache.make_room(KIB)
+        make_room(cache, KIB)
     spent = os.times().user - before.user
     assert spent / 200 < 0.001, f"{spent / 200 * 1000:.1f} ms each"
 
@@ -196,13 +202,13 @@ def test_many_threads_share_the_room(places: tuple[Path, Path]) -> None:
 
     def work(number: int) -> int:
         for _ in range(50):
-            cache.make_room(KIB)
+            make_room(cache, KIB)
             file = fetched(cache)
             cache.used(file)
         return number
 
     assert together(6, work) == list(range(6))
-    cache.make_room(0)
+    make_room(cache, 0)
     kept = sum(each.stat().st_size for each in (places[0] / "files").iterdir())
     assert kept <= 20 * KIB
 
@@ -213,14 +219,14 @@ def test_many_threads_share_the_room(places: tuple[Path, Path]) -> None:
 def dirty(cache: ContentCache, size: int) -> CachedFile:
     file = cache.new(make_attr())
     file.create(0o644)
-    cache.make_room(size, file)
-    file.write(bytes(size), 0)
+    with cache.room(size, file):
+        file.write(bytes(size), 0)
     return file
 
 
 def refused(cache: ContentCache, size: int) -> bool:
     with pytest.raises(OSError, match="cache_size") as info:
-        cache.make_room(size)
+        make_room(cache, size)
     return info.value.errno == errno.ENOSPC
 
 
@@ -232,7 +238,7 @@ def test_what_can_not_be_kept_is_refused_before_it_is_taken(places: tuple[Path, 
     # Clean copies went first; what has not landed stays.
     assert evicted(clean) == [0]
     assert refused(cache, 4 * KIB)
-    cache.make_room(3 * KIB)
+    make_room(cache, 3 * KIB)
 
 
 def test_a_refusal_takes_no_room(places: tuple[Path, Path]) -> None:
@@ -240,7 +246,7 @@ def test_a_refusal_takes_no_room(places: tuple[Path, Path]) -> None:
     dirty(cache, 8 * KIB)
     for _ in range(5):
         assert refused(cache, 3 * KIB)
-    cache.make_room(2 * KIB)
+    make_room(cache, 2 * KIB)
 
 
 def test_bytes_that_were_written_are_counted_once(places: tuple[Path, Path]) -> None:
@@ -249,9 +255,47 @@ def test_bytes_that_were_written_are_counted_once(places: tuple[Path, Path]) -> 
     file = cache.new(make_attr())
     file.create(0o644)
     for number in range(10):
-        cache.make_room(KIB, file)
-        file.write(bytes(KIB), number * KIB)
+        with cache.room(KIB, file):
+            file.write(bytes(KIB), number * KIB)
     assert refused(cache, 1)
+
+
+def test_room_that_was_taken_is_not_held_for_what_is_gone_since(
+    places: tuple[Path, Path],
+) -> None:
+    """Each writer's last promise counted anew once its file had made way."""
+    cache = make_cache(places)
+
+    def written_elsewhere(_: int) -> CachedFile:
+        file = dirty(cache, 3 * KIB)
+        snapshot = file.begin_store(1 << 30)
+        assert snapshot is not None
+        file.stored(snapshot, make_attr(3 * KIB))
+        file.noted()
+        return file
+
+    stored = together(3, written_elsewhere)
+    file = cache.new(make_attr())
+    file.create(0o644)
+    for number in range(10):
+        with cache.room(KIB, file):
+            file.write(bytes(KIB), number * KIB)
+    assert [each.disk_bytes for each in stored] == [0, 0, 0]
+
+
+def test_room_is_held_while_it_is_being_taken(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    with cache.room(6 * KIB):
+        assert refused(cache, 5 * KIB)
+        make_room(cache, 4 * KIB)
+    make_room(cache, 10 * KIB)
+
+
+def test_a_failure_ends_what_was_promised(places: tuple[Path, Path]) -> None:
+    cache = make_cache(places)
+    with pytest.raises(ValueError, match="lost"), cache.room(10 * KIB):
+        raise ValueError("lost")
+    make_room(cache, 10 * KIB)
 
 
 def test_lost_and_found_counts(places: tuple[Path, Path]) -> None:
@@ -259,7 +303,7 @@ def test_lost_and_found_counts(places: tuple[Path, Path]) -> None:
     (places[1] / "lost+found/discarded-2026-01-01/f").write_bytes(bytes(5 * KIB))
     (places[1] / "lost+found/g").write_bytes(bytes(4 * KIB))
     cache = make_cache(places)
-    cache.make_room(KIB)
+    make_room(cache, KIB)
     assert refused(cache, 2 * KIB)
 
 
@@ -281,7 +325,7 @@ def test_room_comes_back_when_a_change_has_landed(places: tuple[Path, Path]) -> 
     assert snapshot is not None
     file.stored(snapshot, make_attr(9 * KIB))
     file.noted()
-    cache.make_room(5 * KIB)
+    make_room(cache, 5 * KIB)
     assert not file.complete
 
 

@@ -13,7 +13,7 @@ from firecrestfs.emulator import Emulator
 from firecrestfs.mount import build
 
 from .conftest import SETTINGS
-from .large import THEIRS, Start, ask, blob, edit, jobs, ours, sync
+from .large import THEIRS, Start, ask, blob, edit, jobs, ours, sizes, sync
 from .tools import Remote, wait_until
 from .wired import BINDING, Files, make_config
 
@@ -26,7 +26,7 @@ def copying(start: Start, emulator: Emulator, there: Remote) -> Files:
     files = start()
     files.stat("f")
     edit(files, "f", blob())
-    wait_until(lambda: any(os.stat(path).st_size == len(blob()) for path in ours(there)), 20)
+    wait_until(lambda: len(blob()) in sizes(ours(there)), 20)
     emulator.knobs.put("queue_seconds", 600.0)
     wait_until(lambda: ask(emulator, "jobs/submit") == 1, 20)
     time.sleep(0.3)

@@ -125,8 +125,8 @@ def test_the_bound_holds_for_one_file_that_is_larger(tmp_path: Path) -> None:
     file = content.new(make_attr(16 * MIB))
     file.opened(False)
     for at in range(16):
-        content.make_room(MIB)
-        file.put(at * MIB, bytes(MIB))
+        with content.room(MIB):
+            file.put(at * MIB, bytes(MIB))
         content.used(file)
         file.read(MIB, at * MIB, reader=1)
         assert file.disk_bytes <= 5 * MIB

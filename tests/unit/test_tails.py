@@ -219,6 +219,7 @@ def test_set_aside(tmp_path: Path) -> None:
     assert where.name.startswith("log.appended-")
     assert where.read_bytes() == b"more"
     # What isn't here takes no room.
-    content.make_room(1 << 20)
-    content.set_aside(file.ident, "log")
-    content.make_room(1 << 20)
+    with content.room(1 << 20):
+        content.set_aside(file.ident, "log")
+    with content.room(1 << 20):
+        pass
