@@ -8,6 +8,7 @@ Layers, each importing only what stands below it:
     kept                        what a state directory keeps while nothing is mounted
     config                      flags, environment, profiles
     fuseops, door, binding      FUSE's calls onto the mount table · errnos · the only `import fuse`
+    opened, statfields          what is open, by number · the fields that FUSE is told
     threadstate                 what Python keeps of libfuse's threads between two calls
     vfs                         what the mount looks like: tree, overlay, handles, jobs, control
     transfer                    which way bytes travel, and when: engine, tars, write-back

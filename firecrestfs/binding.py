@@ -90,10 +90,40 @@ def run_fuse(
     _register_path_codec()
     # mfusepy decodes names of any bytes by itself.
     extra: dict[str, Any] = {"encoding": _PATH_ENCODING} if wants_callable(binding) else {}
+    kind = _with_open_files(binding.FUSE) if _is_libfuse3(binding) else binding.FUSE
     try:
-        binding.FUSE(operations, mountpoint, raw_fi=True, **extra, **options)
+        kind(operations, mountpoint, raw_fi=True, **extra, **options)
     except RuntimeError as exc:
         raise OSError(errno.EIO, f"FUSE could not mount {mountpoint} (code {exc})") from exc
+
+
+def _with_open_files(fuse: Any) -> Any:
+    """Return mfusepy's class *fuse* so that it lets operations know which open file they are on.
+
+    It drops that, and of what is open libfuse 3 gives no path.
+    """
+
+    class Fuse(fuse):  # type: ignore[misc]
+        def truncate_fuse_3(self, path: bytes | None, length: int, fip: Any) -> int:
+            if path is None:
+                return int(self.operations.truncate(None, length, fip.contents))
+            return int(super().truncate_fuse_3(path, length, fip))
+
+        def chmod_fuse_3(self, path: bytes | None, mode: int, fip: Any) -> int:
+            return int(super().chmod_fuse_3(self._path(path, fip), mode, fip))
+
+        def chown_fuse_3(self, path: bytes | None, uid: int, gid: int, fip: Any) -> int:
+            return int(super().chown_fuse_3(self._path(path, fip), uid, gid, fip))
+
+        def utimens_fuse_3(self, path: bytes | None, times: Any, fip: Any) -> int:
+            return int(super().utimens_fuse_3(self._path(path, fip), times, fip))
+
+        def _path(self, path: bytes | None, fip: Any) -> bytes:
+            if path is not None:
+                return path
+            return str(self.operations.path_of(fip.contents.fh)).encode("utf-8", "surrogateescape")
+
+    return Fuse
 
 
 def _register_path_codec() -> None:

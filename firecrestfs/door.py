@@ -97,6 +97,10 @@ class Guarded:
         #: Called by each thread before all else.
         self.enter: Callable[[], None] = lambda: None
 
+    def place(self, args: tuple[Any, ...]) -> str:
+        """Return the path that an operation with *args* is about."""
+        return str(args[0]) if args else "/"
+
     def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
         """Return what the kernel is told of *exc*; say it where a person can read it."""
         code = exc.errno if isinstance(exc.errno, int) and exc.errno > 0 else errno.EIO
@@ -104,11 +108,11 @@ class Guarded:
             # The kernel would never ask for this operation again, on the whole mount.
             code = errno.EOPNOTSUPP
         if code in _QUIET:
-            log.debug("%s %s: %s", name, args[:1], exc)
+            log.debug("%s %s: %s", name, self.place(args), exc)
         else:
-            log.warning("%s %s: %s", name, args[0] if args else "", exc)
+            log.warning("%s %s: %s", name, self.place(args), exc)
             if exc.strerror and exc.strerror != os.strerror(code):
-                self._report(str(args[0]) if args else "/", str(exc.strerror))
+                self._report(self.place(args), str(exc.strerror))
         return OSError(code, os.strerror(code))
 
 
@@ -126,7 +130,7 @@ def door(method: F) -> F:
         except OSError as exc:
             raise self.refused(name, args, exc) from None
         except Exception:
-            log.exception("%s %s: internal error", name, args[0] if args else "")
+            log.exception("%s %s: internal error", name, self.place(args))
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
         finally:
             _inside.pop(thread, None)

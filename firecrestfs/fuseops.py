@@ -7,8 +7,6 @@ wrong leaves as an `OSError` with a positive errno. What a path looks like is de
 from __future__ import annotations
 
 import errno
-import hashlib
-import itertools
 import os
 import stat
 import time
@@ -17,13 +15,14 @@ from types import ModuleType
 from typing import Any
 
 from firecrestfs.errors import os_error
-from firecrestfs.model import Attr
 from firecrestfs.vfs.base import Filesystem, OpenFile
 from firecrestfs.vfs.namespace import Namespace
 
 from . import threadstate
 from .binding import MAX_BACKGROUND, wants_callable
 from .door import Guarded, door
+from .opened import Opened
+from .statfields import SPACE, inode_of, stat_of
 
 #: What utimensat(2) writes into tv_nsec for "now" and "leave it", as the bindings hand it on.
 _UTIME_NOW, _UTIME_OMIT = 1073741823, 1073741822
@@ -35,32 +34,44 @@ class FuseOperations(Guarded):
     use_ns = True
     #: Let utimens tell apart what is to be left alone (libfuse 2; 3 always does).
     flag_utime_omit_ok = 1
+    #: What is open is told by its number where it has no path any more (libfuse 2).
+    flag_nullpath_ok = 1
 
     def __init__(self, namespace: Namespace, report: Callable[[str, str], None]) -> None:
         super().__init__(report)
         self._route = namespace.route
-        self._handles: dict[int, OpenFile] = {}  # changed by single dict operations only
-        self._numbers = itertools.count(1)
+        self._opened = Opened()
         self.draining = False
 
     def init_with_config(self, connection: Any, config: Any) -> None:
         """Let many reads wait for large files without holding back others (mfusepy calls this)."""
         connection.max_background = MAX_BACKGROUND
         connection.congestion_threshold = MAX_BACKGROUND
+        if config is not None:
+            # As `flag_nullpath_ok`; of libfuse 3 what is open never has a path then.
+            config.nullpath_ok = 1
+
+    def path_of(self, number: int) -> str:
+        """Return the path that what is open as *number* has now."""
+        return self._opened.path(number)
+
+    def place(self, args: tuple[Any, ...]) -> str:
+        """Return the path that an operation with *args* is about."""
+        if args and args[0] is None:
+            return self._opened.path(_number_of(args[-1]))
+        return super().place(args)
 
     # -- looking -------------------------------------------------------------------------------
 
     @door
-    def getattr(self, path: str, fi: Any = None) -> Mapping[str, int]:
+    def getattr(self, path: str | None, fi: Any = None) -> Mapping[str, int]:
         """Return `st_*` of *path*, or of the open file behind *fi*."""
-        attr = None
-        if fi is not None:
-            handle = self._handles.get(fi.fh)
-            attr = handle.getattr() if handle is not None else None
+        path, handle = self._found(path, fi)
+        attr = handle.getattr() if handle is not None else None
         if attr is None:
             filesystem, sub = self._route(path)
             attr = filesystem.getattr(sub)
-        return _stat_of(path, attr)
+        return stat_of(path, attr)
 
     @door
     def access(self, path: str, mask: int) -> int:
@@ -71,14 +82,15 @@ class FuseOperations(Guarded):
 
     @door
     def opendir(self, path: str) -> int:
-        """Check that *path* may be listed."""
+        """Check that *path* may be listed; return its number."""
         filesystem, sub = self._route(path)
         filesystem.access(sub, os.R_OK)
-        return 0
+        return self._opened.add(path)
 
     @door
-    def readdir(self, path: str, fh: int) -> list[tuple[str, Mapping[str, int], int]]:
+    def readdir(self, path: str | None, fh: int) -> list[tuple[str, Mapping[str, int], int]]:
         """Return names, kinds and inodes as a list: a generator would run outside the door."""
+        path, _ = self._found(path, fh)
         filesystem, sub = self._route(path)
         dots: list[tuple[str, Mapping[str, int], int]] = [
             (name, {"st_mode": stat.S_IFDIR}, 0) for name in (".", "..")
@@ -88,12 +100,18 @@ class FuseOperations(Guarded):
                 entry.name,
                 {
                     "st_mode": entry.attr.kind.type_bits,
-                    "st_ino": entry.attr.inode or _inode_of(path, entry.name),
+                    "st_ino": entry.attr.inode or inode_of(path, entry.name),
                 },
                 0,
             )
             for entry in filesystem.readdir(sub)
         ]
+
+    @door
+    def releasedir(self, path: str | None, fh: int) -> int:
+        """The directory was closed."""
+        self._opened.drop(fh)
+        return 0
 
     @door
     def readlink(self, path: str) -> str:
@@ -104,18 +122,7 @@ class FuseOperations(Guarded):
     @door
     def statfs(self, path: str) -> Mapping[str, int]:
         """Return constants: a cluster's free space can't be asked for, and zero stops copies."""
-        block, total = 4096, (1 << 50) // 4096
-        return {
-            "f_bsize": block,
-            "f_frsize": block,
-            "f_blocks": total,
-            "f_bfree": total // 2,
-            "f_bavail": total // 2,
-            "f_files": 1 << 32,
-            "f_ffree": 1 << 31,
-            "f_favail": 1 << 31,
-            "f_namemax": 255,
-        }
+        return SPACE
 
     # -- extended attributes -------------------------------------------------------------------
 
@@ -153,7 +160,7 @@ class FuseOperations(Guarded):
         """Open an existing file; the handle's number goes into *fi*."""
         self._refuse_writing_while_draining(fi.flags)
         filesystem, sub = self._route(path)
-        self._give(fi, filesystem.open(sub, fi.flags))
+        self._give(fi, path, filesystem.open(sub, fi.flags))
         return 0
 
     @door
@@ -161,25 +168,25 @@ class FuseOperations(Guarded):
         """Make and open a file."""
         self._refuse_writing_while_draining(os.O_WRONLY)
         filesystem, sub = self._route(path)
-        self._give(fi, filesystem.create(sub, fi.flags, stat.S_IMODE(mode)))
+        self._give(fi, path, filesystem.create(sub, fi.flags, stat.S_IMODE(mode)))
         return 0
 
     @door
-    def read(self, path: str, size: int, offset: int, fi: Any) -> bytes:
+    def read(self, path: str | None, size: int, offset: int, fi: Any) -> bytes:
         """Read from an open file."""
         return self._handle(fi).read(size, offset)
 
     @door
-    def write(self, path: str, data: bytes, offset: int, fi: Any) -> int:
+    def write(self, path: str | None, data: bytes, offset: int, fi: Any) -> int:
         """Write into an open file."""
         return self._handle(fi).write(data, offset)
 
     @door
-    def truncate(self, path: str, length: int, fi: Any = None) -> int:
+    def truncate(self, path: str | None, length: int, fi: Any = None) -> int:
         """Cut or extend by path, or by handle where libfuse tells it."""
         if length < 0:
             raise os_error(errno.EINVAL, path)
-        handle = self._handles.get(fi.fh) if fi is not None else None
+        path, handle = self._found(path, fi)
         if handle is not None:
             handle.truncate(length)
         else:
@@ -188,26 +195,26 @@ class FuseOperations(Guarded):
         return 0
 
     @door
-    def flush(self, path: str, fi: Any) -> int:
+    def flush(self, path: str | None, fi: Any) -> int:
         """One descriptor of the file was closed."""
         self._handle(fi).flush()
         return 0
 
     @door
-    def fsync(self, path: str, datasync: int, fi: Any) -> int:
+    def fsync(self, path: str | None, datasync: int, fi: Any) -> int:
         """Make what was written durable."""
         self._handle(fi).fsync()
         return 0
 
     @door
-    def fsyncdir(self, path: str, datasync: int, fh: int) -> int:
+    def fsyncdir(self, path: str | None, datasync: int, fh: int) -> int:
         """Accept: names are changed on the cluster before the call returns."""
         return 0
 
     @door
-    def release(self, path: str, fi: Any) -> int:
+    def release(self, path: str | None, fi: Any) -> int:
         """The last descriptor is gone."""
-        handle = self._handles.pop(fi.fh, None)
+        handle = self._opened.drop(fi.fh)
         if handle is not None:
             handle.release()
         return 0
@@ -248,6 +255,7 @@ class FuseOperations(Guarded):
         """Remove an empty directory."""
         filesystem, sub = self._route(path)
         filesystem.rmdir(sub)
+        self._opened.removed(path)
         return 0
 
     @door
@@ -258,6 +266,7 @@ class FuseOperations(Guarded):
         if filesystem is not target:
             target.moved_in(sub_new)
         filesystem.rename(sub_old, sub_new)
+        self._opened.renamed(old, new)
         return 0
 
     @door
@@ -304,15 +313,22 @@ class FuseOperations(Guarded):
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _give(self, fi: Any, handle: OpenFile) -> None:
-        number = next(self._numbers)
-        self._handles[number] = handle
-        fi.fh = number
+    def _give(self, fi: Any, path: str, handle: OpenFile) -> None:
+        fi.fh = self._opened.add(path, handle)
         fi.direct_io = int(handle.direct_io)
         fi.keep_cache = int(handle.keep_cache)
 
+    def _found(self, path: str | None, fi: Any) -> tuple[str, OpenFile | None]:
+        """Return *path*, or that of what is open as *fi*, and the open file. Raises ENOENT."""
+        number = _number_of(fi)
+        where = self._opened.path(number) if path is None else path
+        handle = self._opened.file(number)
+        if not where and handle is None:
+            raise os_error(errno.ENOENT, None, "it was removed while it was open")
+        return where, handle
+
     def _handle(self, fi: Any) -> OpenFile:
-        handle = self._handles.get(fi.fh)
+        handle = self._opened.file(fi.fh)
         if handle is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return handle
@@ -339,27 +355,9 @@ class _CallableOperations(FuseOperations):
         """Do nothing; fusepy looks for it."""
 
 
-def _inode_of(*path: str) -> int:
-    """Return a number for an entry that has none: readdir(3) leaves out entries with inode 0."""
-    text = "/".join(path).replace("//", "/")
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") | 1
-
-
-def _stat_of(path: str, attr: Attr) -> dict[str, int]:
-    return {
-        "st_mode": attr.kind.type_bits | attr.mode,
-        "st_ino": attr.inode or _inode_of(path),
-        "st_nlink": attr.nlink,
-        "st_uid": attr.uid,
-        "st_gid": attr.gid,
-        "st_size": attr.size,
-        "st_blocks": (attr.size + 511) // 512,
-        "st_blksize": 131072,
-        "st_atime": attr.atime_ns or attr.mtime_ns,
-        "st_mtime": attr.mtime_ns,
-        "st_ctime": attr.ctime_ns or attr.mtime_ns,
-    }
+def _number_of(fi: Any) -> int:
+    """Return the number in *fi*, which may be all of it; 0 where nothing is open."""
+    return 0 if fi is None else int(getattr(fi, "fh", fi))
 
 
 def _time_of(value: int, now: int) -> int | None:

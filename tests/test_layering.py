@@ -29,6 +29,8 @@ RANKS = {
     "binding": 5,
     "config": 5,
     "door": 5,
+    "opened": 5,
+    "statfields": 5,
     "threadstate": 5,
     "fuseops": 6,
     "mountpoints": 6,

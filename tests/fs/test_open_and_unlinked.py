@@ -93,16 +93,50 @@ def test_a_file_that_someone_replaced_meanwhile_is_kept(fs: Driver, there: Path)
 def test_removing_the_directory_too(fs: Driver, there: Path) -> None:
     (there / "d").mkdir()
     (there / "d" / "f").write_bytes(b"content")
-    fd = fs.open("d/f")
+    fd = fs.open("d/f", os.O_RDWR)
     fs.unlink("d/f")
     if fs.mounted_by_kernel:
         # libfuse keeps the file under a hidden name; rm -rf of such a directory succeeds.
         fs.rmdir("d")
+        # Then it knows no path of the file any more.
+        assert fs.pread(fd, 100, 0) == b"content"
+        fs.pwrite(fd, b"d", 7)
+        fs.ftruncate(fd, 9)
+        fs.fsync(fd)
+        assert fs.pread(fd, 100, 0) == b"contentd\0"
         fs.close(fd)
     else:
         fs.close(fd)
         fs.rmdir("d")
     assert gone(there)
+
+
+def test_what_is_open_is_found_under_its_new_name(fs: Driver, there: Path) -> None:
+    fs.mkdir("d")
+    fs.mkdir("d/e")
+    fd = fs.open("d/e/f", os.O_RDWR | os.O_CREAT)
+    fs.write(fd, b"content")
+    fs.rename("d/e/f", "d/e/g")
+    fs.rename("d", "new")
+    fs.ftruncate(fd, 4)
+    fs.pwrite(fd, b"ended", 4)
+    assert fs.fstat(fd).st_size == 9
+    fs.close(fd)
+    assert fs.read_file("new/e/g") == b"contended"
+    fs.land()
+    assert (there / "new/e/g").read_bytes() == b"contended"
+
+
+def test_an_open_set_user_id_file_is_cut(fs: Driver, there: Path) -> None:
+    """The kernel takes the bits in the same call, which then tells of no path either."""
+    fs.write_file("f", b"content")
+    fs.chmod("f", 0o4755)
+    fd = fs.open("f", os.O_RDWR)
+    fs.ftruncate(fd, 3)
+    fs.close(fd)
+    assert fs.read_file("f") == b"con"
+    fs.land()
+    assert (there / "f").read_bytes() == b"con"
 
 
 @pytest.mark.parametrize("stored", [False, True])

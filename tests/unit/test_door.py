@@ -120,6 +120,7 @@ ALONE: dict[str, tuple[Any, ...]] = {
     "setxattr": ("/x", "user.a", b"v", 0),
     "removexattr": ("/x", "user.a"),
     "fsyncdir": ("/x", 0, 0),
+    "releasedir": ("/x", 0),
 }
 TROUBLES = [
     (requests.ConnectionError("refused"), errno.EIO),
@@ -141,7 +142,7 @@ def public_operations() -> set[str]:
         for name, member in vars(FuseOperations).items()
         if inspect.isfunction(member)
         and not name.startswith("_")
-        and name not in ("refused", "init_with_config")
+        and name not in ("refused", "place", "path_of", "init_with_config")
     }
 
 
@@ -162,7 +163,7 @@ def test_whatever_goes_wrong_leaves_with_an_errno(
     caplog.set_level(logging.CRITICAL)
     failing = Failing(trouble)
     made = operations(failing)
-    made._handles[1] = failing  # type: ignore[assignment]
+    assert made._opened.add("/x", failing) == 1
     with pytest.raises(OSError) as caught:
         getattr(made, name)(*CALLS[name])
     assert caught.value.errno == code
@@ -187,7 +188,7 @@ def test_no_operation_says_enosys(caplog: pytest.LogCaptureFixture) -> None:
     for name, args in CALLS.items():
         failing = Failing(OSError(errno.ENOSYS, "unknown"))
         made = operations(failing)
-        made._handles[1] = failing  # type: ignore[assignment]
+        assert made._opened.add("/x", failing) == 1
         with pytest.raises(OSError) as caught:
             getattr(made, name)(*args)
         assert caught.value.errno != errno.ENOSYS, name
