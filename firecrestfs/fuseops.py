@@ -338,7 +338,7 @@ class FuseOperations(Guarded):
         return self._route(path)[0]
 
     def _refuse_writing_while_draining(self, flags: int) -> None:
-        if self.draining and flags & os.O_ACCMODE != os.O_RDONLY:
+        if self.draining and (flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC):
             raise OSError(errno.EROFS, "the mount is being taken down")
 
 

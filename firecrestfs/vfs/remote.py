@@ -124,6 +124,10 @@ class RemoteFilesystem(Facts):
         self._tree.require_carriable(path)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             self.stores.require_room(path)
+        elif flags & os.O_TRUNC:
+            # Linux cuts the file all the same, and hands out what can be read only.
+            self.truncate(path, 0)
+            flags &= ~os.O_TRUNC
         return self._open_file(path, flags)
 
     def _open_file(self, path: str, flags: int) -> OpenFile:

@@ -137,6 +137,23 @@ def test_truncating_to_nothing_fetches_nothing(fs: Driver, there: Path, server: 
     assert (there / "g").read_bytes() == b""
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_who_only_reads_may_cut_it_as_well(fs: Driver, there: Path, stored: bool) -> None:
+    """What POSIX leaves open, Linux does."""
+    fs.write_file("f", b"content")
+    if stored:
+        fs.land()
+    fd = fs.open("f", os.O_RDONLY | os.O_TRUNC)
+    assert fs.pread(fd, 10, 0) == b""
+    with pytest.raises(OSError) as caught:
+        fs.pwrite(fd, b"x", 0)
+    assert caught.value.errno == errno.EBADF
+    fs.close(fd)
+    assert fs.stat("f").st_size == 0
+    fs.land()
+    assert (there / "f").read_bytes() == b""
+
+
 def test_o_excl(fs: Driver, there: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     (there / "old").write_bytes(b"old")
