@@ -204,6 +204,7 @@ class RemoteView:
     def require_creatable(self, path: str, kind: Kind) -> Attr:
         """Return the directory of *path*. Raises unless a new entry may be made there."""
         guard.refuse_housekeeping(name_of(path), path)
+        guard.refuse_too_long(path)
         if kind is Kind.DIRECTORY:
             self._tree.require_sendable(path)
         else:
@@ -250,6 +251,7 @@ class RemoteView:
     def _require_origin(self, path: str) -> str:
         origin = self._overlay.locate(path)
         if origin is None:
+            guard.refuse_too_long(path)
             raise os_error(errno.ENOENT, path)
         return origin
 
