@@ -155,6 +155,14 @@ class FuseOperations(Guarded):
 
     # -- open files ----------------------------------------------------------------------------
 
+    def refused(self, name: str, args: tuple[Any, ...], exc: OSError) -> OSError:
+        """Return what the kernel is told of *exc*."""
+        told = super().refused(name, args, exc)
+        if name == "open" and told.errno == errno.ENOENT:
+            # The kernel believed in the name; now it looks it up, and makes it where it shall be.
+            return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return told
+
     @door
     def open(self, path: str, fi: Any) -> int:
         """Open an existing file; the handle's number goes into *fi*."""

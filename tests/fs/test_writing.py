@@ -154,6 +154,27 @@ def test_who_only_reads_may_cut_it_as_well(fs: Driver, there: Path, stored: bool
     assert (there / "f").read_bytes() == b""
 
 
+def test_a_file_that_somebody_removed_is_made_anew(fs: Driver, there: Path) -> None:
+    """The kernel believes in names for a second, and asked to open what was no more."""
+    for stored in (b"theirs", None):
+        if stored is None:
+            fs.write_file("f", b"ours")
+            fs.land()
+        else:
+            (there / "f").write_bytes(stored)
+            fs.refresh()
+        assert fs.stat("f").st_size > 0
+        (there / "f").unlink()
+        fs.refresh()
+        fs.write_file("f", b"made anew")
+        fs.land()
+        assert (there / "f").read_bytes() == b"made anew"
+        (there / "f").unlink()
+        fs.refresh()
+        with pytest.raises(FileNotFoundError):
+            fs.open("f")
+
+
 def test_o_excl(fs: Driver, there: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     (there / "old").write_bytes(b"old")

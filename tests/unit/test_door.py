@@ -166,6 +166,9 @@ def test_whatever_goes_wrong_leaves_with_an_errno(
     assert made._opened.add("/x", failing) == 1
     with pytest.raises(OSError) as caught:
         getattr(made, name)(*CALLS[name])
+    if name == "open" and code == errno.ENOENT:
+        # It lets the kernel, which believed in the name, look it up.
+        code = errno.ESTALE
     assert caught.value.errno == code
     assert type(caught.value.errno) is int
 
