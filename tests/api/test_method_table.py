@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import inspect
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +78,8 @@ def v2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
 def prepared(site: SimpleNamespace, name: str) -> tuple[str, Path]:
     """Make a directory with a few entries; return its path there and here."""
     there = site.far / name
+    # What a first run of the test has left.
+    shutil.rmtree(there, ignore_errors=True)
     there.mkdir()
     (there / "f.txt").write_text("".join(f"line {number}\n" for number in range(20)))
     (there / "dir").mkdir()

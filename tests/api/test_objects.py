@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import shutil
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -35,6 +36,12 @@ def store() -> Iterator[ObjectStore]:
     made = ObjectStore()
     yield made
     made.drop_connections()
+
+
+def made(directory: Path, mode: int = 0o755) -> None:
+    """Make *directory*, empty also where a first run of the test has left it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode)
 
 
 def link(server: ScriptedServer) -> str:
@@ -245,7 +252,7 @@ def test_other_names_can_be_staged(site: SimpleNamespace, name: str) -> None:
 
 def test_a_closed_directory_is_no_place_for_an_upload(site: SimpleNamespace) -> None:
     """v1 would take it for the path of the file, which can never arrive."""
-    (site.far / "readonly").mkdir(mode=0o500)
+    made(site.far / "readonly", 0o500)
     exc = refused(
         lambda: _finished(
             site.client.external_upload(M, io.BytesIO(b"x" * 10), f"{site.home}/readonly")
@@ -283,7 +290,7 @@ def test_a_source_that_vanishes(site: SimpleNamespace) -> None:
 
 
 def test_a_target_that_vanishes(site: SimpleNamespace) -> None:
-    (site.far / "place").mkdir()
+    made(site.far / "place")
     upload = site.client.external_upload(M, io.BytesIO(b"x" * 1000), f"{site.home}/place/file")
     assert upload.object_storage_data
     (site.far / "place").rmdir()
@@ -300,7 +307,7 @@ def test_v1_goes_on_with_an_upload_that_failed(site: SimpleNamespace) -> None:
     """What is sent again to the same form is what arrives."""
     if site.version != "v1":
         return
-    (site.far / "away").mkdir()
+    made(site.far / "away")
     source = io.BytesIO(b"first")
     upload = site.client.external_upload(M, source, f"{site.home}/away/file")
     assert upload.object_storage_data
@@ -318,7 +325,7 @@ def test_v1_goes_on_with_an_upload_that_failed(site: SimpleNamespace) -> None:
 
 def test_moves_that_fail(site: SimpleNamespace) -> None:
     (site.far / "here").write_text("content")
-    (site.far / "closed").mkdir(mode=0o500)
+    made(site.far / "closed", 0o500)
     for call in (site.client.mv, site.client.copy):
         with pytest.raises(FileNotFoundError):
             call(M, f"{site.home}/nope", f"{site.home}/x")

@@ -61,6 +61,7 @@ def test_an_absolute_link_stays_in_the_mount(fs: Driver, there: Path, server: Se
     assert fs.lstat("absolute").st_size == len(shown)
     assert fs.read_file("absolute") == b"content"
     (local_scratch(server) / there.name).write_bytes(b"there")
+    fs.refresh("/cluster/scratch")
     assert fs.read_file(f"scratch/{there.name}") == b"there"
     (local_scratch(server) / there.name).unlink()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,9 @@ pytestmark = pytest.mark.fuse
 
 _WORK = r"""
 set -eu
+mkdir $DAY && cd $DAY
 mkdir run && cp -p /etc/passwd run/input && chmod 640 run/input
-: > run/empty && ln -s input run/link && ln -s /home/demo/run/input run/absolute
+: > run/empty && ln -s input run/link && ln -s /home/demo/$DAY/run/input run/absolute
 echo one > run/log && echo two >> run/log
 sed -i s/one/three/ run/log
 mv run/log run/log.txt && cp run/input run/copy && mv run/copy run/log.old
@@ -40,16 +43,18 @@ def mounted(
 
 def test_a_day(mounted: Mounted) -> None:
     here, there = mounted.path / "cluster/home/demo", mounted.there  # type: ignore[attr-defined]
+    day = f"day-{time.time_ns()}"
     with mounted.watching(60):
-        subprocess.run(["bash", "-c", _WORK], cwd=here, timeout=60, check=True)
+        environment = {**os.environ, "DAY": day}
+        subprocess.run(["bash", "-c", _WORK], cwd=here, env=environment, timeout=60, check=True)
         assert mounted.cli("sync", str(here)).returncode == 0
-    landed = {path.name: path for path in (Path(there) / "kept").iterdir()}
+    landed = {path.name: path for path in (Path(there) / day / "kept").iterdir()}
     assert sorted(landed) == ["absolute", "again", "empty", "input", "link", "log.txt"]
     assert landed["log.txt"].read_text() == "three\ntwo\n"
     assert landed["empty"].stat().st_size == 0
     assert landed["input"].stat().st_mode & 0o777 == 0o640
     assert landed["input"].stat().st_mtime_ns == Path("/etc/passwd").stat().st_mtime_ns
-    assert not (Path(there) / "away").exists()
+    assert not (Path(there) / day / "away").exists()
 
 
 def test_a_job(mounted: Mounted) -> None:

@@ -70,7 +70,7 @@ def test_our_own_jobs_are_not_shown_among_the_users(
         home = system / "home" / "demo"
         jobs = system / ".jobs"
         folder = local_home(site.server) / f"own-jobs-{api}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "f").write_bytes(b"x")
         site.mounted.cli("refresh", str(home))
         os.listdir(jobs)
