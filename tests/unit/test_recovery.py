@@ -646,3 +646,16 @@ def test_a_state_directory_inside_the_mount_is_refused(emulator: Emulator, tmp_p
         build(make_config(emulator, tmp_path), BINDING, str(tmp_path))
     assert info.value.errno == errno.EINVAL
     assert not (tmp_path / "state").exists()
+
+
+def test_what_is_set_aside_stays_when_more_of_that_file_is(
+    dying: Files, start: Start, tmp_path: Path
+) -> None:
+    """A file that can't be stored for long is written again, and the mount dies again."""
+    dying.create("f", b"closed")
+    for data in (b"first", b"second"):
+        info = dying.open("f", os.O_RDWR | os.O_TRUNC)
+        dying.ops.write(dying.path("f"), data, 0, info)
+        dying = start(write_back=1000.0)
+        dying.mount.recover()
+    assert left(tmp_path / "state" / "lost+found") == ["first", "second"]
