@@ -124,7 +124,8 @@ class Controls:
         }
         if verb not in verbs:
             raise os_error(errno.EINVAL, "ctl", f"unknown command: {verb}")
-        return as_json(verbs[verb](rest))
+        # Paths begin with a slash; those with a line break in them come as JSON.
+        return as_json(verbs[verb](json.loads(rest) if rest.startswith('"') else rest))
 
     def _sync(self, path: str) -> dict[str, Any]:
         self._try_anew()
@@ -140,8 +141,11 @@ class Controls:
             if is_below(f"/{name}", path or "/") or is_below(path, f"/{name}")
         }
         for name, files, inside in self._below(path):
-            stores = files.stores.flush(files.followed(inside), None, interrupted, patience=_TRIES)
-            failed |= failures(name, stores) | swept(name, files)
+            # A link is part of what is to be stored, as is what it leads to.
+            for top in dict.fromkeys((inside, files.followed(inside))):
+                stores = files.stores.flush(top, None, interrupted, patience=_TRIES)
+                failed |= failures(name, stores)
+            failed |= swept(name, files)
         return {"failed": failed}
 
     def _fetch(self, path: str) -> dict[str, Any]:
@@ -169,7 +173,7 @@ class Controls:
         tried = [
             (name, files, each)
             for name, files, inside in self._below(path)
-            for each in files.waiting.retry(files.followed(inside, ask=False))
+            for each in files.waiting.retry(_top(files, inside))
         ]
         end = time.monotonic() + self._config.op_timeout
         while any(files.waiting.is_undecided(each) for _, files, each in tried):
@@ -184,8 +188,7 @@ class Controls:
 
     def _pending(self, path: str) -> dict[str, Any]:
         tops = [
-            f"/{name}{files.followed(inside, ask=False)}".rstrip("/")
-            for name, files, inside in self._below(path)
+            f"/{name}{_top(files, inside)}".rstrip("/") for name, files, inside in self._below(path)
         ]
         rows = self._wired().pending()
         return {"pending": [row for row in rows if any(is_below(row["path"], top) for top in tops)]}
@@ -193,7 +196,7 @@ class Controls:
     def _discard(self, path: str) -> dict[str, Any]:
         gone: dict[str, str] = {}
         for name, files, inside in self._below(path):
-            found = files.waiting.discard(files.followed(inside, ask=False))
+            found = files.waiting.discard(_top(files, inside))
             gone |= {f"/{name}{each}": where for each, where in found.items()}
         return {"discarded": gone}
 
@@ -229,6 +232,14 @@ class Controls:
                 yield name, files, "/"
             elif is_below(path, prefix):
                 yield name, files, path[len(prefix) :]
+
+
+def _top(files: RemoteFilesystem, inside: str) -> str:
+    """Return where what *inside* means waits: there, else where links in it lead to.
+
+    What has been a link may be something else by now, or be what waits itself.
+    """
+    return inside if files.waiting.any_below(inside) else files.followed(inside, ask=False)
 
 
 def _refusal_of(act: Callable[[], None]) -> dict[str, Any]:

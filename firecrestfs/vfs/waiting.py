@@ -23,6 +23,10 @@ class Waiting:
         self._content = content
         self._stores = stores
 
+    def any_below(self, path: str) -> bool:
+        """Tell whether a change of *path* itself, or of something below it, waits."""
+        return any(self._overlay.differs(each) for each in self._overlay.below(path))
+
     def resume(self) -> None:
         """Try at once what waits only because the cluster could not be told before."""
         for _, row in self._stores.pending():
