@@ -23,6 +23,7 @@ from .vfs.remote import RemoteFilesystem
 
 #: A system that can't be asked who we are is asked again after this long.
 _RECOVER_AGAIN_S = 30.0
+_LOOK_S = 0.05
 
 
 @dataclass
@@ -96,6 +97,10 @@ class Mount:
         """Store and submit everything; return what did not land, with the reason."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         failed: dict[str, str] = {}
+        # What an earlier process left is part of it.
+        self.recover_rest()
+        while self.recovering and not (stop() or (end is not None and time.monotonic() > end)):
+            time.sleep(_LOOK_S)
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(failures(name, files.stores.flush("/", rest, stop)))

@@ -659,3 +659,27 @@ def test_what_is_set_aside_stays_when_more_of_that_file_is(
         dying = start(write_back=1000.0)
         dying.mount.recover()
     assert left(tmp_path / "state" / "lost+found") == ["first", "second"]
+
+
+def test_an_unmount_right_after_the_mount_stores_what_was_left(
+    dying: Files, start: Start, there: Remote
+) -> None:
+    dying.create("f", b"precious")
+    files = start()
+    files.mount.begin_recovery()
+    assert files.sync() == {}
+    assert files.mount.pending() == []
+    assert (there.local / "f").read_bytes() == b"precious"
+
+
+def test_an_unmount_tries_what_could_not_be_taken_up(
+    dying: Files, start: Start, there: Remote, emulator: Emulator
+) -> None:
+    dying.create("f", b"precious")
+    files = start()
+    emulator.faults.add("status", "*userinfo*", status=500, body="{}", count=-1)
+    files.mount.recover()
+    emulator.faults.clear()
+    assert files.sync() == {}
+    assert files.mount.pending() == []
+    assert (there.local / "f").read_bytes() == b"precious"
