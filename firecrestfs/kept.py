@@ -48,7 +48,8 @@ class Kept:
     """One change that has not landed. `path` begins with the system; `since` is epoch seconds.
 
     `local` is the file with its bytes, None for a change that has none. Those before `start` are
-    the cluster's, not all of them are here.
+    the cluster's, not all of them are here. `unclosed` is what was written after the close that
+    promised those.
     """
 
     ident: str
@@ -59,6 +60,7 @@ class Kept:
     since: float | None
     error: str = ""
     start: int = 0
+    unclosed: Path | None = None
 
 
 class StateDirectory:
@@ -117,10 +119,11 @@ class StateDirectory:
     def discard(self, row: Kept) -> Path | None:
         """Give up *row*: its bytes go to lost+found for seven days. The lock must be held."""
         where = None
-        if row.local is not None and row.local.exists():
-            name = row.path.rpartition("/")[2]
-            where = Asides(self.path).keep(row.local, name, row.start, discarded=True)
-            row.local.unlink()
+        name = row.path.rpartition("/")[2]
+        for local, start in ((row.unclosed, 0), (row.local, row.start)):
+            if local is not None and local.exists():
+                where = Asides(self.path).keep(local, name, start, discarded=True)
+                local.unlink()
         with self._journal() as journal:
             journal.forget(row.ident)
         return where
@@ -150,7 +153,11 @@ class StateDirectory:
 
     def _row(self, record: Record, reasons: dict[str, str]) -> Kept:
         path = f"/{record.system}{record.where}"
-        local = self.path / "files" / record.ident
+        local, unclosed = self.path / "files" / record.ident, None
+        closed = self.path / "files" / (record.promised or "-")
+        if record.path and not record.closed and closed.exists():
+            # That is what the next mount stores.
+            local, unclosed = closed, local if local.exists() else None
         return Kept(
             record.ident,
             path,
@@ -159,8 +166,9 @@ class StateDirectory:
             local if record.path and local.exists() else None,
             record.since or None,
             reasons.get(path, ""),
-            # The copy of a version that was closed before isn't what is shown.
-            0 if record.promised and not record.closed else record.tail or 0,
+            # Without its copy, a version that was closed before isn't what is shown.
+            0 if record.promised and not record.closed and local != closed else record.tail or 0,
+            unclosed,
         )
 
 

@@ -157,6 +157,7 @@ def export(path: tuple[str, ...], target: str, state_dir: str | None) -> None:
         sys.exit(_copy_all(sources, top))
     with _kept(path, state_dir) as found:
         rows = [(row.local, row.path, row.start) for _, row in found if row.local is not None]
+        rows += [(row.unclosed, f"{row.path}.unclosed", 0) for _, row in found if row.unclosed]
         lost = [
             (each, f"/{LOST_NAME}/{each.relative_to(directory.path / LOST_NAME)}", 0)
             for directory in (() if path else state_directories(state_dir))
