@@ -101,6 +101,9 @@ class Mount:
         self.recover_rest()
         while self.recovering and not (stop() or (end is not None and time.monotonic() > end)):
             time.sleep(_LOOK_S)
+        for files in self.files().values():
+            # All begin at once: one that can't be reached takes no time from the others.
+            files.stores.flush("/", 0.0, stop)
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(failures(name, files.stores.flush("/", rest, stop)))
@@ -197,11 +200,14 @@ def _submission_rows(jobs: JobsFilesystem) -> list[dict[str, Any]]:
 
 
 def _pending_rows(system: str, files: RemoteFilesystem) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path, row in files.stores.pending():
         state = "storing" if row.in_flight else "failed" if row.parked else "waiting"
         error = "" if row.error is None else str(row.error.strerror)
         rows.append(
             {"path": f"/{system}{path}", "state": state, "tries": row.tries, "error": error}
         )
-    return rows
+    told = {row["path"] for row in rows}
+    waiting = {"state": "waiting", "tries": 0, "error": "a program has it open for writing"}
+    written = (f"/{system}{path}" for path in files.stores.being_written())
+    return rows + [{"path": path, **waiting} for path in written if path not in told]
