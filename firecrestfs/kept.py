@@ -237,9 +237,14 @@ def _copy_new(source: Path, target: Path, start: int) -> None:
         return
     with source.open("rb") as data:
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        data.seek(start)
-        with os.fdopen(fd, "wb") as copy:
-            shutil.copyfileobj(data, copy, 1 << 20)
+        try:
+            with os.fdopen(fd, "wb") as copy:
+                data.seek(start)
+                shutil.copyfileobj(data, copy, 1 << 20)
+        except BaseException:
+            # Half a file is not to be taken for the copy.
+            target.unlink()
+            raise
     with suppress(OSError):
         shutil.copystat(source, target, follow_symlinks=False)
         target.chmod(target.stat().st_mode & 0o7777 | 0o600)
