@@ -26,6 +26,8 @@ from .vfs.remote import RemoteFilesystem
 
 #: After so many failures in vain `sync` says so; the stores are tried on.
 _TRIES = 3
+#: Where tokens come from.
+_SOURCES = frozenset({"client_secret", "token", "token_file", "token_command"})
 
 
 class Controls:
@@ -204,6 +206,9 @@ class Controls:
         """Use the credentials in the JSON *text*, or those that are there, and go on."""
         given = json.loads(text) if text.strip() else {}
         secrets: dict[str, Any] = {key: str(given[key]) for key in CREDENTIALS & set(given)}
+        if _SOURCES & set(secrets):
+            # What isn't given any more would go before what is.
+            secrets = dict.fromkeys(_SOURCES - {"client_secret"}, "") | secrets
         changed = replace(self._config, **secrets)
         if changed.key != self._config.key:
             raise os_error(errno.EINVAL, "ctl", "those are for another mount: unmount this one")
