@@ -17,6 +17,7 @@ from .cache.asides import LOST_NAME
 from .config import CREDENTIALS, Config
 from .door import interrupted
 from .errors import os_error
+from .kept import Kept, StateDirectory
 from .paths import is_below
 from .running import Mount, failures, swept
 from .vfs.control import as_json
@@ -119,7 +120,7 @@ class Controls:
             "sync": self._sync,
             "pending": self._pending,
             "retry": self._retry,
-            "discard": self._discard,
+            "discard": lambda path: _refusal_or(lambda: self._discard(path)),
             "login": self._login,
             "fetch": self._fetch,
             "onsite": self._onsite,
@@ -131,17 +132,7 @@ class Controls:
 
     def _sync(self, path: str) -> dict[str, Any]:
         self._try_anew()
-        # What an earlier process left is part of what is to be stored.
-        self._wired().recover_rest()
-        while self._wired().recovering:
-            if interrupted():
-                raise os_error(errno.EINTR)
-            time.sleep(SLICE_S)
-        failed = {
-            f"/{name}": reason
-            for name, reason in self._wired().left.items()
-            if is_below(f"/{name}", path or "/") or is_below(path, f"/{name}")
-        }
+        failed = self._left(path)
         for name, files, inside in self._below(path):
             # A link is part of what is to be stored, as is what it leads to.
             for top in dict.fromkeys((inside, files.followed(inside))):
@@ -149,6 +140,22 @@ class Controls:
                 failed |= failures(name, stores)
             failed |= swept(name, files)
         return {"failed": failed}
+
+    def _left(self, path: str) -> dict[str, str]:
+        """Take up what an earlier process left, part of what is to be stored; return what can't.
+
+        The systems that *path* concerns, with the reasons.
+        """
+        self._wired().recover_rest()
+        while self._wired().recovering:
+            if interrupted():
+                raise os_error(errno.EINTR)
+            time.sleep(SLICE_S)
+        return {
+            f"/{name}": reason
+            for name, reason in self._wired().left.items()
+            if is_below(f"/{name}", path or "/") or is_below(path, f"/{name}")
+        }
 
     def _fetch(self, path: str) -> dict[str, Any]:
         """Return when all of the file at *path*, a path within the mount, is here, or why not."""
@@ -171,7 +178,7 @@ class Controls:
     def _retry(self, path: str) -> dict[str, Any]:
         """Try again what has failed; return what fails again."""
         self._try_anew()
-        self._wired().recover_rest()
+        failed = self._left(path)
         tried = [
             (name, files, each)
             for name, files, inside in self._below(path)
@@ -182,7 +189,6 @@ class Controls:
             if interrupted() or time.monotonic() > end:
                 break
             time.sleep(SLICE_S)
-        failed: dict[str, str] = {}
         for name, files, each in tried:
             rows = {path: row.error for path, row in files.stores.pending() if path == each}
             failed |= failures(name, rows)
@@ -193,9 +199,39 @@ class Controls:
             f"/{name}{_top(files, inside)}".rstrip("/") for name, files, inside in self._below(path)
         ]
         rows = self._wired().pending()
-        return {"pending": [row for row in rows if any(is_below(row["path"], top) for top in tops)]}
+        found = [row for row in rows if any(is_below(row["path"], top) for top in tops)]
+        return {"pending": found + [self._untaken_row(each) for each in self._untaken(path)]}
+
+    def _untaken(self, path: str) -> list[Kept]:
+        """Return what waits below *path* in systems where it could not be taken up yet."""
+        connected = self._wired().files()
+        records = self._wired().journal.records()
+        rows = StateDirectory(self._config.local_state_dir).rows_of(
+            [each for each in records if each.system not in connected]
+        )
+        return [row for row in rows if is_below(row.path, path or "/")]
+
+    def _untaken_row(self, row: Kept) -> dict[str, Any]:
+        """Return *row* for a command, which finds no bytes of it in the mount."""
+        system = row.path.split("/")[1]
+        return {
+            "path": row.path,
+            "state": "waiting",
+            "tries": 0,
+            "error": self._wired().left.get(system, ""),
+            "local": str(row.local or ""),
+            "start": row.start,
+            "unclosed": str(row.unclosed or ""),
+        }
 
     def _discard(self, path: str) -> dict[str, Any]:
+        if self._untaken(path):
+            raise os_error(
+                errno.EBUSY,
+                path,
+                "its system has not answered since this was mounted: `firecrestfs umount --now`, "
+                "then discard it",
+            )
         gone: dict[str, str] = {}
         for name, files, inside in self._below(path):
             found = files.waiting.discard(_top(files, inside))
@@ -249,14 +285,23 @@ def _top(files: RemoteFilesystem, inside: str) -> str:
 
 def _refusal_of(act: Callable[[], None]) -> dict[str, Any]:
     """Do it and return why it was refused; nothing where it wasn't."""
-    try:
+
+    def run() -> dict[str, Any]:
         act()
+        return {}
+
+    return _refusal_or(run)
+
+
+def _refusal_or(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what *act* does, or why it was refused: the kernel passes on no words."""
+    try:
+        return act()
     except OSError as exc:
         if exc.errno == errno.EINTR:
             raise
         words = exc.strerror or str(exc)
         return {"errno": exc.errno, "error": words, "path": exc.filename or ""}
-    return {}
 
 
 def _told(trouble: Trouble | None) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,9 +111,12 @@ class StateDirectory:
         """Return what has not landed, oldest first. The lock must be held."""
         if not (self.path / _JOURNAL).exists():
             return []
-        reasons = self.last_exit().get("failed", {})
         with self._journal() as journal:
-            records = journal.records()
+            return self.rows_of(journal.records())
+
+    def rows_of(self, records: Iterable[Record]) -> list[Kept]:
+        """Return what *records* tell of, each with the reason of the last exit."""
+        reasons = self.last_exit().get("failed", {})
         return [self._row(each, reasons) for each in records]
 
     def discard(self, row: Kept) -> Path | None:

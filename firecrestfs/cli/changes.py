@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -98,24 +99,30 @@ def discard(path: tuple[str, ...], yes: bool, state_dir: str | None) -> None:
     if not path:
         raise os_error(22, None, "which changes? Name a PATH; `firecrestfs status` lists them")
     if state_dir is None and is_served(path[0]):
-        _discard_mounted(places(path), yes)
-        return
+        sys.exit(_discard_mounted(places(path), yes))
     with _kept(path, state_dir) as found:
         _confirm([row.path for _, row in found], yes)
         for directory, row in found:
             _say_discarded(row.path, str(directory.discard(row) or ""))
 
 
-def _discard_mounted(wanted: Sequence[Place], yes: bool) -> None:
+def _discard_mounted(wanted: Sequence[Place], yes: bool) -> int:
+    """Give up what waits at *wanted*; return 1 where some was refused, 2 where all was."""
     rows = [
         (each, row["path"])
         for each in wanted
         for row in tell(each.mountpoint, "pending", each.inside)["pending"]
     ]
     _confirm([path for _, path in rows], yes)
+    failures = 0
     for each, path in rows:
-        for gone, where in tell(each.mountpoint, "discard", path)["discarded"].items():
+        answer = tell(each.mountpoint, "discard", path)
+        for gone, where in answer.get("discarded", {}).items():
             _say_discarded(gone, where)
+        if "error" in answer:
+            failures += 1
+            click.echo(f"not discarded: {path}: {answer['error']}", err=True)
+    return 2 if failures == len(rows) else min(failures, 1)
 
 
 def _confirm(paths: Sequence[str], yes: bool) -> None:
@@ -170,13 +177,32 @@ def _from_mounts(wanted: Sequence[Place], *, with_lost: bool) -> Iterator[tuple[
     """Yield what to copy out of mounts, with the path below the target, and from where on."""
     for each in wanted:
         for row in tell(each.mountpoint, "pending", each.inside)["pending"]:
-            local = Path(each.mountpoint + row["path"])
-            if local.exists() and not local.is_dir():
-                yield local, row["path"], 0
+            yield from _from_row(each.mountpoint, row)
         lost = Path(control_file(each.mountpoint, LOST_NAME))
         for found in sorted(lost.rglob("*")) if with_lost else ():
             if found.is_file():
                 yield found, f"/{LOST_NAME}/{found.relative_to(lost)}", 0
+
+
+def _from_row(mountpoint: str, row: Mapping[str, Any]) -> Iterator[tuple[Path, str, int]]:
+    """Yield what there is to copy of one change: from the mount, or from where its bytes are."""
+    if "local" not in row:
+        source = Path(mountpoint + row["path"])
+        if _holds_something(source):
+            yield source, row["path"], 0
+        return
+    if row["local"]:
+        yield Path(row["local"]), row["path"], row["start"]
+    if row["unclosed"]:
+        yield Path(row["unclosed"]), f"{row['path']}.unclosed", 0
+
+
+def _holds_something(path: Path) -> bool:
+    """Tell whether *path* is a file or a link; what can't be looked at will be told of."""
+    try:
+        return path.is_symlink() or (path.exists() and not path.is_dir())
+    except OSError:
+        return True
 
 
 def _copy_all(sources: Iterable[tuple[Path, str, int]], top: Path) -> int:
