@@ -78,6 +78,13 @@ class StateDirectory:
             str(found.get("url", "")), str(found.get("mountpoint", "")), int(found.get("pid", 0))
         )
 
+    def mounted_at(self) -> float:
+        """Return when the latest mount began to use it (epoch seconds), 0 where none did."""
+        try:
+            return (self.path / "mounted.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
     def belongs_to(self, origin: Origin) -> None:
         """Write down who uses it now."""
         write_json(self.path / "mounted.json", asdict(origin))
