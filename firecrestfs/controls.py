@@ -17,7 +17,7 @@ from .cache.asides import LOST_NAME
 from .config import CREDENTIALS, Config
 from .door import interrupted
 from .errors import os_error
-from .kept import Kept, StateDirectory
+from .kept import StateDirectory
 from .paths import is_below
 from .running import Mount, failures, swept
 from .vfs.control import as_json
@@ -198,40 +198,36 @@ class Controls:
         tops = [
             f"/{name}{_top(files, inside)}".rstrip("/") for name, files, inside in self._below(path)
         ]
-        rows = self._wired().pending()
-        found = [row for row in rows if any(is_below(row["path"], top) for top in tops)]
-        return {"pending": found + [self._untaken_row(each) for each in self._untaken(path)]}
-
-    def _untaken(self, path: str) -> list[Kept]:
-        """Return what waits below *path* in systems where it could not be taken up yet."""
         connected = self._wired().files()
-        records = self._wired().journal.records()
-        rows = StateDirectory(self._config.local_state_dir).rows_of(
-            [each for each in records if each.system not in connected]
-        )
-        return [row for row in rows if is_below(row.path, path or "/")]
+        rows = [
+            row
+            for row in self._wired().pending()
+            if any(is_below(row["path"], top) for top in tops)
+            or (_system_of(row["path"]) not in connected and is_below(row["path"], path or "/"))
+        ]
+        kept = self._kept() if rows else {}
+        return {"pending": [row | kept.get(row["path"], {}) for row in rows]}
 
-    def _untaken_row(self, row: Kept) -> dict[str, Any]:
-        """Return *row* for a command, which finds no bytes of it in the mount."""
-        system = row.path.split("/")[1]
+    def _kept(self) -> dict[str, dict[str, Any]]:
+        """Return where on this machine the bytes are of what waits, by path.
+
+        In the mount they can't always be had: their directory may be gone from the cluster.
+        """
+        directory = StateDirectory(self._config.local_state_dir)
         return {
-            "path": row.path,
-            "state": "waiting",
-            "tries": 0,
-            "error": self._wired().left.get(system, ""),
-            "local": str(row.local or ""),
-            "start": row.start,
-            "unclosed": str(row.unclosed or ""),
+            row.path: {
+                "local": str(row.local),
+                "start": row.start,
+                "later": str(row.unclosed or ""),
+            }
+            for row in directory.rows_of(self._wired().journal.records())
+            if row.local is not None
         }
 
     def _discard(self, path: str) -> dict[str, Any]:
-        if self._untaken(path):
-            raise os_error(
-                errno.EBUSY,
-                path,
-                "its system has not answered since this was mounted: `firecrestfs umount --now`, "
-                "then discard it",
-            )
+        if _system_of(path) in self._wired().left:
+            text = "not taken up before its system answers: `firecrestfs umount --now`, then this"
+            raise os_error(errno.EBUSY, path, text)
         gone: dict[str, str] = {}
         for name, files, inside in self._below(path):
             found = files.waiting.discard(_top(files, inside))
@@ -273,6 +269,10 @@ class Controls:
                 yield name, files, "/"
             elif is_below(path, prefix):
                 yield name, files, path[len(prefix) :]
+
+
+def _system_of(path: str) -> str:
+    return path.lstrip("/").partition("/")[0]
 
 
 def _top(files: RemoteFilesystem, inside: str) -> str:

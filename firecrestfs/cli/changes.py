@@ -185,24 +185,24 @@ def _from_mounts(wanted: Sequence[Place], *, with_lost: bool) -> Iterator[tuple[
 
 
 def _from_row(mountpoint: str, row: Mapping[str, Any]) -> Iterator[tuple[Path, str, int]]:
-    """Yield what there is to copy of one change: from the mount, or from where its bytes are."""
-    if "local" not in row:
-        source = Path(mountpoint + row["path"])
-        if _holds_something(source):
-            yield source, row["path"], 0
-        return
-    if row["local"]:
+    """Yield what there is to copy of one change: as the mount shows it, else where its bytes are.
+
+    Its directory may be gone from the cluster, or the cluster out of reach.
+    """
+    shown = Path(mountpoint + row["path"])
+    if not row.get("start") and _is_copyable(shown):
+        yield shown, row["path"], 0
+    elif "local" in row:
         yield Path(row["local"]), row["path"], row["start"]
-    if row["unclosed"]:
-        yield Path(row["unclosed"]), f"{row['path']}.unclosed", 0
+        if row["later"]:
+            yield Path(row["later"]), f"{row['path']}.unclosed", 0
 
 
-def _holds_something(path: Path) -> bool:
-    """Tell whether *path* is a file or a link; what can't be looked at will be told of."""
+def _is_copyable(path: Path) -> bool:
     try:
         return path.is_symlink() or (path.exists() and not path.is_dir())
     except OSError:
-        return True
+        return False
 
 
 def _copy_all(sources: Iterable[tuple[Path, str, int]], top: Path) -> int:

@@ -176,6 +176,22 @@ def test_export_copies_and_overwrites_nothing(
     assert not only.exists()
 
 
+def test_export_of_a_file_whose_directory_is_gone_from_the_cluster(
+    mount: Mounted, centre: Server, tmp_path: Path
+) -> None:
+    (local_home(centre) / "d").mkdir()
+    with mount.watching():
+        (home_of(mount, centre) / "d").stat()
+    park(mount, centre, "d/f")
+    (local_home(centre) / "d").rmdir()
+    assert mount.cli("refresh", mount.path).returncode == 0
+    with mount.watching():
+        assert not (home_of(mount, centre) / "d").exists()
+    done = mount.cli("export", "--to", tmp_path / "rescued")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(f"{tmp_path}/rescued{home_in(centre)}/d/f").read_bytes() == b"the bytes of f"
+
+
 # -- not mounted -----------------------------------------------------------------------------------
 
 
