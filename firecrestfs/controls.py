@@ -121,7 +121,7 @@ class Controls:
             "pending": self._pending,
             "retry": self._retry,
             "discard": lambda path: _refusal_or(lambda: self._discard(path)),
-            "login": self._login,
+            "login": lambda text: _refusal_or(lambda: self._login(text)),
             "fetch": self._fetch,
             "onsite": self._onsite,
         }

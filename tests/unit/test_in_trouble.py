@@ -122,3 +122,14 @@ def test_credentials_that_are_given_no_more_are_used_no_more(
     }
     assert answer(files, "login " + json.dumps({"token": "expired", **secret}))["error"]
     assert answer(files, "login " + json.dumps(secret))["error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"client_id": "another"}, "another mount"), ({"token": "no token"}, "no access token")],
+)
+def test_credentials_that_can_not_be_taken_are_told_why(
+    mounting: Mounting, given: dict[str, str], words: str
+) -> None:
+    """The kernel passes on an errno alone."""
+    assert words in answer(mounting(), "login " + json.dumps(given))["error"]
