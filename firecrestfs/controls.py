@@ -138,7 +138,7 @@ class Controls:
             for top in dict.fromkeys((inside, files.followed(inside))):
                 stores = files.stores.flush(top, None, interrupted, patience=_TRIES)
                 failed |= failures(name, stores)
-            failed |= swept(name, files)
+            failed |= swept(name, files, None, interrupted)
         return {"failed": failed}
 
     def _left(self, path: str) -> dict[str, str]:

@@ -107,7 +107,9 @@ class Mount:
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(failures(name, files.stores.flush("/", rest, stop)))
-            failed |= swept(name, files)
+            if not stop():
+                rest = None if end is None else max(0.0, end - time.monotonic())
+                failed |= swept(name, files, rest, stop)
         for jobs in self.jobs().values():
             rest = None if end is None else max(0.0, end - time.monotonic())
             jobs.submissions.settle(rest, stop)
@@ -169,10 +171,12 @@ class Mount:
         self.sealer.stop()
 
 
-def swept(system: str, files: RemoteFilesystem) -> dict[str, str]:
+def swept(
+    system: str, files: RemoteFilesystem, timeout_s: float | None, stop: Callable[[], bool]
+) -> dict[str, str]:
     """Remove what is left to be removed; return what could not be, with the reason."""
     try:
-        files.sweep()
+        files.sweep(timeout_s, stop)
     except OSError as exc:
         return {f"/{system}{exc.filename or ''}": f"left behind: {exc.strerror}"}
     return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from firecrestfs.mount import build
 
 from .large import Start
 from .test_out_of_reach import DOWN, answer
-from .tools import Remote, code_of, in_thread
+from .tools import Remote, code_of, in_thread, wait_until
 from .wired import BINDING, Files, make_config
 
 Mounting = Callable[..., Files]
@@ -133,3 +134,32 @@ def test_credentials_that_can_not_be_taken_are_told_why(
 ) -> None:
     """The kernel passes on an errno alone."""
     assert words in answer(mounting(), "login " + json.dumps(given))["error"]
+
+
+def test_an_unmount_does_not_wait_for_what_was_given_up(tmp_path: Path) -> None:
+    """On v1 it lands with the next round of the staging area, and is removed then or later."""
+    knobs = {"max_ops_file_size": 64 * 1024, "poll_interval": 60.0, "queue_seconds": 0.0}
+    with Emulator(tmp_path / "centre", api="v1", settings=knobs) as emulator:
+        mount = build(make_config(emulator, tmp_path), BINDING, "/mnt/hpc")
+        system = emulator.systems[0]
+        path = f"/{system['name']}{system['home']}/f"
+        info = SimpleNamespace(fh=0, flags=os.O_RDWR | os.O_CREAT, direct_io=0, keep_cache=0)
+        mount.operations.create(path, 0o644, info)
+        mount.operations.write(path, os.urandom(300_000), 0, info)
+        mount.operations.flush(path, info)
+        mount.operations.release(path, info)
+        wait_until(lambda: [row.stage for _, row in mount.under_way()] == ["landing"], 20)
+        mount.operations.unlink(path)
+        wait_until(lambda: not mount.pending(), 20)
+        stop = threading.Event()
+        thread, outcome = in_thread(lambda: mount.drain(600.0, stop.is_set))
+        thread.join(1)
+        assert thread.is_alive(), "with time it waits"
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+        thread, outcome = in_thread(lambda: mount.drain(0.5))
+        thread.join(30)
+        assert "yet to land" in str(outcome)
+        mount.stop()
+        mount.journal.close()
