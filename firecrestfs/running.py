@@ -211,6 +211,9 @@ def _pending_rows(system: str, files: RemoteFilesystem) -> list[dict[str, Any]]:
         rows.append(
             {"path": f"/{system}{path}", "state": state, "tries": row.tries, "error": error}
         )
+    for path, exc in files.stores.untaken.items():
+        error = f"can't be taken up: {exc.strerror}; it is tried again by the next mount"
+        rows.append({"path": f"/{system}{path}", "state": "failed", "tries": 0, "error": error})
     told = {row["path"] for row in rows}
     waiting = {"state": "waiting", "tries": 0, "error": "a program has it open for writing"}
     written = (f"/{system}{path}" for path in files.stores.being_written())

@@ -18,7 +18,7 @@ from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
-from firecrestfs.paths import directory_of
+from firecrestfs.paths import directory_of, is_below
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.queued import Pending
 from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
@@ -73,6 +73,7 @@ class Stores:
         self._flights = flights
         self.landing = landing
         self.report = notes.report
+        self.untaken: dict[str, OSError] = {}  # what an earlier process left and can't be taken up
         notes.write_down = self.note
         self._queue = WriteBack(
             self._store,
@@ -255,7 +256,8 @@ class Stores:
 
         failed = self._flush(entries, timeout_s, is_done, patience)
         left = ((self._overlay.by_ident(ident), exc) for ident, exc in failed.items())
-        return {_where(each): exc for each, exc in left if each is None or is_owed(each)}
+        owed = {_where(each): exc for each, exc in left if each is None or is_owed(each)}
+        return owed | {each: exc for each, exc in self.untaken.items() if is_below(each, path)}
 
     def _flush(
         self,

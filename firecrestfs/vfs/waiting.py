@@ -55,7 +55,7 @@ class Waiting:
         """Give up what waits at and below *path*: the cluster's state shows again.
 
         lost+found keeps bytes for some days. Returns where those of each are now, empty for what
-        had none. Raises EBUSY where one is open for writing.
+        had none. Raises EBUSY where one is open for writing, or can't be stopped.
         """
         changed = [each for each in self._overlay.below(path) if self._overlay.differs(each)]
         for entry in changed:
@@ -65,6 +65,8 @@ class Waiting:
         for entry in sorted(changed, key=lambda each: each.where, reverse=True):
             self._stores.supersede(entry)
             self._stores.settle(entry)
+            if entry.busy:
+                raise os_error(errno.EBUSY, entry.where, "it is being stored right now: try again")
             if self._overlay.differs(entry):
                 gone[entry.where] = self._give_up(entry)
         # What the cluster has been told to do must not be done later.

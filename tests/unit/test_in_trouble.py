@@ -16,6 +16,7 @@ import pytest
 from firecrestfs.emulator import Emulator
 from firecrestfs.kept import copy_out
 from firecrestfs.mount import build
+from firecrestfs.vfs import stores
 
 from .large import Start
 from .test_out_of_reach import DOWN, answer
@@ -163,3 +164,16 @@ def test_an_unmount_does_not_wait_for_what_was_given_up(tmp_path: Path) -> None:
         assert "yet to land" in str(outcome)
         mount.stop()
         mount.journal.close()
+
+
+def test_what_can_not_be_stopped_is_not_given_up(
+    files: Files, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would land, although its user was told that it doesn't."""
+    monkeypatch.setattr(stores, "_IDLE_S", 0.1)
+    emulator.faults.add("stall", "ops/upload", seconds=2.0)
+    files.create("f", b"x")
+    wait_until(lambda: [row["state"] for row in files.mount.pending()] == ["storing"])
+    assert "being stored" in answer(files, f"discard {files.path('f')}")["error"]
+    assert files.sync() == {}
+    assert (files.there.local / "f").read_bytes() == b"x"

@@ -683,3 +683,22 @@ def test_an_unmount_tries_what_could_not_be_taken_up(
     assert files.sync() == {}
     assert files.mount.pending() == []
     assert (there.local / "f").read_bytes() == b"precious"
+
+
+def test_what_can_not_be_taken_up_is_told_with_what_waits(
+    dying: Files, start: Start, tmp_path: Path
+) -> None:
+    """Where what was written later has to be set aside first, and can't be."""
+    dying.create("f", b"precious")
+    info = dying.open("f", os.O_RDWR)
+    dying.ops.write(dying.path("f"), b"more", 0, info)
+    lost = tmp_path / "state" / "lost+found"
+    lost.symlink_to("a disk that is not here")
+    files = start()
+    files.mount.recover()
+    [row] = files.mount.pending()
+    assert (row["path"], row["state"]) == (files.path("f"), "failed")
+    assert list(files.sync()) == [files.path("f")]
+    lost.unlink()
+    files = recovered(start)
+    assert files.mount.pending() == []
