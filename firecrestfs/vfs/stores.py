@@ -194,6 +194,11 @@ class Stores:
         writing = entry.path and entry.file is not None and entry.file.writers
         return not writing and self._overlay.differs(entry)
 
+    def press(self, entries: Iterable[Entry]) -> None:
+        """Tell the cluster of *entries* now, not after the settle delay, as far as they may go."""
+        ready = [each.ident for each in self._with_blockers(entries) if self._may_go(each)]
+        self._queue.flush(ready, 0.0)
+
     def wake(self) -> None:
         """Look at once for what is due."""
         self._queue.look()

@@ -37,13 +37,16 @@ class Waiting:
 
     def retry(self, path: str) -> list[str]:
         """Try again what has failed at and below *path*; return the paths of that."""
-        tried = []
+        tried: list[str] = []
+        again: list[Entry] = []
         for each, row in self._stores.pending():
             entry = self._overlay.by_ident(row.key)
             if entry is not None and row.error is not None and is_below(each, path):
                 tried.append(each)
                 if not row.in_flight:
                     self._stores.changed(entry)
+                    again.append(entry)
+        self._stores.press(again)
         return tried
 
     def is_undecided(self, path: str) -> bool:

@@ -177,3 +177,14 @@ def test_what_can_not_be_stopped_is_not_given_up(
     assert "being stored" in answer(files, f"discard {files.path('f')}")["error"]
     assert files.sync() == {}
     assert (files.there.local / "f").read_bytes() == b"x"
+
+
+def test_retry_does_not_wait_for_the_settle_delay(start: Start, emulator: Emulator) -> None:
+    files = start(write_back=1000.0)
+    files.create("f", b"x")
+    body = {"errorType": "error", "message": "cp: cannot create 'f': Permission denied"}
+    emulator.faults.add("status", "ops/upload", status=500, body=body, count=-1)
+    assert list(files.sync()) == [files.path("f")]
+    emulator.faults.clear()
+    assert answer(files, f"retry {files.path('f')}") == {"tried": [files.path("f")], "failed": {}}
+    assert (files.there.local / "f").read_bytes() == b"x"
