@@ -132,13 +132,18 @@ class Controls:
 
     def _sync(self, path: str) -> dict[str, Any]:
         self._try_anew()
-        failed = self._left(path)
+        failed, marks = self._left(path), self._wired().marks()
+        tops: list[str] = []
         for name, files, inside in self._below(path):
             # A link is part of what is to be stored, as is what it leads to.
             for top in dict.fromkeys((inside, files.followed(inside))):
                 stores = files.stores.flush(top, None, interrupted, patience=_TRIES)
                 failed |= failures(name, stores)
+                tops.append(f"/{name}{top}".rstrip("/"))
             failed |= swept(name, files, None, interrupted)
+        # What was refused and taken back isn't there either.
+        refused = self._wired().refused(marks).items()
+        failed |= {each: why for each, why in refused if any(is_below(each, top) for top in tops)}
         return {"failed": failed}
 
     def _left(self, path: str) -> dict[str, str]:

@@ -175,16 +175,18 @@ def _end(
 ) -> int:
     """Drain, unmount, take late releases, drain again, and write down how it ended."""
     mount.operations.draining = True
+    marks = mount.marks()
     failed = {} if stop.now() else mount.drain(config.drain_timeout, stop.now)
     _unmount(mountpoint, fuse)
     # What was closed at the last moment; what could not be stored so far won't be now.
     failed = {} if stop.now() else mount.drain(1.0 if failed else 10.0, stop.now)
     failed |= {row["path"]: row["error"] or "not yet stored" for row in mount.pending()}
+    refused = mount.refused(marks)
     mount.stop()
-    for path, reason in failed.items():
+    for path, reason in (failed | refused).items():
         log.error("not stored: %s: %s", path, reason)
-    _write_last_exit(config, mountpoint, failed)
-    return 1 if failed else 0
+    _write_last_exit(config, mountpoint, failed, refused)
+    return 1 if failed or refused else 0
 
 
 def _unmount(mountpoint: str, fuse: _FuseThread) -> None:
@@ -200,12 +202,15 @@ def _unmount(mountpoint: str, fuse: _FuseThread) -> None:
         fuse.join(10.0)
 
 
-def _write_last_exit(config: Config, mountpoint: str, failed: dict[str, str]) -> None:
+def _write_last_exit(
+    config: Config, mountpoint: str, failed: dict[str, str], refused: dict[str, str]
+) -> None:
     report: dict[str, Any] = {
         "mountpoint": mountpoint,
         "pid": os.getpid(),
         "ended": time.time(),
         "failed": failed,
+        "refused": refused,
     }
     kept.write_json(config.local_state_dir / "last-exit.json", report)
 

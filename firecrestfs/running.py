@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +114,18 @@ class Mount:
             rest = None if end is None else max(0.0, end - time.monotonic())
             jobs.submissions.settle(rest, stop)
         return failed
+
+    def marks(self) -> dict[str, int]:
+        """Return how much was taken back so far, by system; for `refused`."""
+        return {name: len(each.stores.notes.refusals()) for name, each in self.files().items()}
+
+    def refused(self, marks: Mapping[str, int]) -> dict[str, str]:
+        """Return what the cluster has refused, and was taken back here, since *marks*: reasons."""
+        return {
+            f"/{name}{path}": text
+            for name, files in self.files().items()
+            for path, text in files.stores.notes.refusals(marks.get(name, 0))
+        }
 
     def pending(self) -> list[dict[str, Any]]:
         """Return what has not landed, a row each."""

@@ -189,8 +189,8 @@ def _progress_line(found: Mapping[str, Any]) -> str:
 
 
 def _tell_end(report: Mapping[str, Any], state_dir: str) -> int:
-    failed = report.get("failed", {})
-    for path, reason in sorted(failed.items()):
+    failed, refused = report.get("failed", {}), report.get("refused", {})
+    for path, reason in sorted((failed | refused).items()):
         click.echo(f"not stored: {path}: {reason}", err=True)
     if failed:
         click.echo(
@@ -198,7 +198,7 @@ def _tell_end(report: Mapping[str, Any], state_dir: str) -> int:
             "firecrestfs status, export, discard",
             err=True,
         )
-    return 1 if failed else 0
+    return 1 if failed or refused else 0
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -99,7 +99,7 @@ class HardLinks:
             self._notes.report(path, text)
         else:
             self._notes.drop(entry)
-            self._notes.report(path, f"not linked: {exc.strerror}")
+            self._notes.refused(path, f"not linked: {exc.strerror}")
         self._tree.forget(path)
         return None
 

@@ -235,7 +235,7 @@ class Moves:
         self._tree.forget(path)
         self._notes.write_down(*moved)
         self._notes.tidy(entry)
-        self._notes.report(path, f"not renamed: {exc.strerror}; back at its old name: {origin}")
+        self._notes.refused(path, f"not renamed: {exc.strerror}; back at its old name: {origin}")
         return None
 
 

@@ -72,7 +72,7 @@ class Stores:
         self._engine = engine
         self._flights = flights
         self.landing = landing
-        self.report = notes.report
+        self.notes, self.report = notes, notes.report
         self.untaken: dict[str, OSError] = {}  # what an earlier process left and can't be taken up
         notes.write_down = self.note
         self._queue = WriteBack(

@@ -188,3 +188,37 @@ def test_retry_does_not_wait_for_the_settle_delay(start: Start, emulator: Emulat
     emulator.faults.clear()
     assert answer(files, f"retry {files.path('f')}") == {"tried": [files.path("f")], "failed": {}}
     assert (files.there.local / "f").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("change", ["rename", "unlink", "mkdir"])
+def test_what_is_taken_back_is_told_as_failed(
+    start: Start, emulator: Emulator, there: Remote, change: str
+) -> None:
+    """It isn't on the cluster: a script that goes on after `sync` would not find it."""
+    files = start(write_back=1000.0)
+    (there.local / "f").write_text("x")
+    files.refresh()
+    files.stat("f")
+    changes: dict[str, Callable[[], object]] = {
+        "rename": lambda: files.ops.rename(files.path("f"), files.path("g")),
+        "unlink": lambda: files.ops.unlink(files.path("f")),
+        "mkdir": lambda: files.ops.mkdir(files.path("g"), 0o755),
+    }
+    changes[change]()
+    body = {"errorType": "error", "message": "x: cannot do: Permission denied"}
+    for endpoint in (
+        "ops/rm",
+        "ops/mkdir",
+        "ops/extract",
+        "ops/compress",
+        "transfer/*",
+        "ops/upload",
+    ):
+        emulator.faults.add("status", endpoint, status=500, body=body, count=-1)
+    marks = files.mount.marks()
+    failed = answer(files, f"sync {files.path('')}")["failed"]
+    path = files.path("f" if change == "unlink" else "g")
+    assert "Permission denied" in failed[path]
+    assert files.mount.refused(marks) == {path: failed[path]}
+    emulator.faults.clear()
+    assert answer(files, f"sync {files.path('')}")["failed"] == {}
