@@ -13,6 +13,7 @@ from firecrestfs.transfer.bundle import Bundler
 from firecrestfs.transfer.engine import TransferEngine
 
 from .conftest import large_stores
+from .large import Start
 from .storing import existing, store
 from .tools import SECOND, Remote
 
@@ -59,3 +60,22 @@ def test_a_link_is_not_taken_for_the_file_that_it_is_as_long_as(
     with pytest.raises(ConflictError):
         store(engine, there / "f", b"mine", base=base)
     assert (there.local / "real").read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("how", ["rename", "link"])
+def test_a_long_name_that_was_taken_meanwhile(start: Start, there: Remote, how: str) -> None:
+    files = start(write_back=1000.0)
+    (there.local / "f").write_bytes(b"ours")
+    files.refresh()
+    files.stat("f")
+    name = "n" * 250
+    if how == "rename":
+        files.ops.rename(files.path("f"), files.path(name))
+    else:
+        files.ops.link(files.path(name), files.path("f"))
+    (there.local / name).write_bytes(b"theirs")
+    assert files.sync() == {}
+    assert files.mount.pending() == []
+    [copy] = [each for each in there.names() if ".conflict-" in each]
+    assert (there.local / copy).read_bytes() == b"ours"
+    assert (there.local / name).read_bytes() == b"theirs"
