@@ -202,9 +202,11 @@ def take_lock(state_dir: Path, holder: str) -> int:
     if not _locked(fd):
         other = os.pread(fd, 4096, 0).decode("utf-8", "replace")
         os.close(fd)
-        raise os_error(errno.EBUSY, str(state_dir), f"in use by {other}")
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, os.fsencode(holder), 0)
+        raise os_error(errno.EBUSY, str(state_dir), f"in use by {other or 'another process'}")
+    with suppress(OSError):
+        # On a full disk what is kept must still be had.
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, os.fsencode(holder), 0)
     return fd
 
 
