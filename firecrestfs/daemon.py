@@ -85,19 +85,16 @@ def serve(
     # Who asks for everything before it has begun waits for recovery, too.
     mount.recovering = True
     fuse.start()
-    _wait_mounted(mountpoint, fuse)
-    mountpoints.write_record(
-        mountpoints.MountRecord(
-            mountpoint, os.getpid(), config.url, str(config.local_state_dir), str(log_path or "")
-        )
-    )
+    try:
+        _wait_mounted(mountpoint, fuse)
+        _write_down(config, mountpoint, log_path)
+    except BaseException:
+        # What nobody knows of could not be unmounted by its name, and would be dead.
+        _unmount(mountpoint, fuse)
+        raise
     log.info(
         "%s is mounted at %s by %s", config.url, mountpoint, fuse_binding.describe_binding(binding)
     )
-    kept.StateDirectory(config.local_state_dir).belongs_to(
-        kept.Origin(config.url, mountpoint, os.getpid())
-    )
-    (config.local_state_dir / "last-exit.json").unlink(missing_ok=True)
     away = mount.client.circuit.unreachable()
     ready(f"mounted; it goes on by itself: {away.reason}" if away else "")
     mount.begin_recovery()
@@ -152,6 +149,18 @@ def _wait_mounted(mountpoint: str, fuse: _FuseThread) -> None:
         if time.monotonic() > end:
             raise os_error(errno.ETIMEDOUT, mountpoint, "FUSE did not mount in time")
         time.sleep(0.01)
+
+
+def _write_down(config: Config, mountpoint: str, log_path: Path | None) -> None:
+    """Let commands, and who comes after us, know of the mount."""
+    directory = str(config.local_state_dir)
+    mountpoints.write_record(
+        mountpoints.MountRecord(mountpoint, os.getpid(), config.url, directory, str(log_path or ""))
+    )
+    kept.StateDirectory(config.local_state_dir).belongs_to(
+        kept.Origin(config.url, mountpoint, os.getpid())
+    )
+    (config.local_state_dir / "last-exit.json").unlink(missing_ok=True)
 
 
 def _watch(mount: Mount, fuse: _FuseThread, stop: _StopSignals) -> None:
