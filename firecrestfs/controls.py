@@ -230,7 +230,8 @@ class Controls:
         }
 
     def _discard(self, path: str) -> dict[str, Any]:
-        if _system_of(path) in self._wired().left:
+        system = _system_of(path)
+        if system and system not in self._wired().files():
             text = "not taken up before its system answers: `firecrestfs umount --now`, then this"
             raise os_error(errno.EBUSY, path, text)
         gone: dict[str, str] = {}
