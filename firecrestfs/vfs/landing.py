@@ -159,7 +159,10 @@ class Landing:
             # It is shown again.
             self._notes.drop(entry)
             self._tree.refresh(where)
-            self._notes.refused(where, f"not removed: {failure.strerror}")
+            # What others have changed since stays, as it shall; else it is a refusal.
+            stays = failure.errno in (errno.ESTALE, errno.ENOTEMPTY)
+            tell = self._notes.report if stays else self._notes.refused
+            tell(where, f"not removed: {failure.strerror}")
         return None
 
     # -- making and storing --------------------------------------------------------------------
