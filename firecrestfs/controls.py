@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -140,7 +141,7 @@ class Controls:
                 stores = files.stores.flush(top, None, interrupted, patience=_TRIES)
                 failed |= failures(name, stores)
                 tops.append(f"/{name}{top}".rstrip("/"))
-            failed |= swept(name, files, None, interrupted)
+            failed |= swept(name, files, math.inf, interrupted)
         # What was refused and taken back isn't there either.
         refused = self._wired().refused(marks).items()
         failed |= {each: why for each, why in refused if any(is_below(each, top) for top in tops)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -108,8 +109,8 @@ class Mount:
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(failures(name, files.stores.flush("/", rest, stop)))
             if not stop():
-                rest = None if end is None else max(0.0, end - time.monotonic())
-                failed |= swept(name, files, rest, stop)
+                left = math.inf if end is None else max(0.0, end - time.monotonic())
+                failed |= swept(name, files, left, stop)
         for jobs in self.jobs().values():
             rest = None if end is None else max(0.0, end - time.monotonic())
             jobs.submissions.settle(rest, stop)
@@ -184,7 +185,7 @@ class Mount:
 
 
 def swept(
-    system: str, files: RemoteFilesystem, timeout_s: float | None, stop: Callable[[], bool]
+    system: str, files: RemoteFilesystem, timeout_s: float, stop: Callable[[], bool]
 ) -> dict[str, str]:
     """Remove what is left to be removed; return what could not be, with the reason."""
     try:

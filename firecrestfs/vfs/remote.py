@@ -94,9 +94,7 @@ class RemoteFilesystem(Facts):
         self._tree.expire()
         self.stores.wake()
 
-    def sweep(
-        self, timeout_s: float | None = None, stop: Callable[[], bool] = lambda: False
-    ) -> None:
+    def sweep(self, timeout_s: float = _GHOSTS_S, stop: Callable[[], bool] = bool) -> None:
         """Remove archives of ours that could not be removed before.
 
         What has yet to land is waited for, for *timeout_s* seconds at most, and until *stop*.
@@ -104,9 +102,7 @@ class RemoteFilesystem(Facts):
         moving = any(each.moving is not None for each in self._overlay.all())
         self._parts.bundler.sweep(links=not moving)
         self.stores.forget_strays()
-        self._parts.engine.large.given_up.sweep(
-            _GHOSTS_S if timeout_s is None else min(timeout_s, _GHOSTS_S), stop=stop
-        )
+        self._parts.engine.large.given_up.sweep(min(timeout_s, _GHOSTS_S), stop=stop)
         self._parts.leftovers.sweep()
 
     def sweep_later(self) -> None:
