@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from .cache.asides import LOST_NAME
 from .config import CREDENTIALS, Config
 from .door import interrupted
 from .errors import os_error
+from .kept import StateDirectory
 from .paths import is_below
 from .running import Mount, failures, swept
 from .vfs.control import as_json
@@ -26,6 +28,8 @@ from .vfs.remote import RemoteFilesystem
 
 #: After so many failures in vain `sync` says so; the stores are tried on.
 _TRIES = 3
+#: Where tokens come from.
+_SOURCES = frozenset({"client_secret", "token", "token_file", "token_command"})
 
 
 class Controls:
@@ -117,32 +121,47 @@ class Controls:
             "sync": self._sync,
             "pending": self._pending,
             "retry": self._retry,
-            "discard": self._discard,
-            "login": self._login,
+            "discard": lambda path: _refusal_or(lambda: self._discard(path)),
+            "login": lambda text: _refusal_or(lambda: self._login(text)),
             "fetch": self._fetch,
             "onsite": self._onsite,
         }
         if verb not in verbs:
             raise os_error(errno.EINVAL, "ctl", f"unknown command: {verb}")
-        return as_json(verbs[verb](rest))
+        # Paths begin with a slash; those with a line break in them come as JSON.
+        return as_json(verbs[verb](json.loads(rest) if rest.startswith('"') else rest))
 
     def _sync(self, path: str) -> dict[str, Any]:
         self._try_anew()
-        # What an earlier process left is part of what is to be stored.
+        failed, marks = self._left(path), self._wired().marks()
+        tops: list[str] = []
+        for name, files, inside in self._below(path):
+            # A link is part of what is to be stored, as is what it leads to.
+            for top in dict.fromkeys((inside, files.followed(inside))):
+                stores = files.stores.flush(top, None, interrupted, patience=_TRIES)
+                failed |= failures(name, stores)
+                tops.append(f"/{name}{top}".rstrip("/"))
+            failed |= swept(name, files, math.inf, interrupted)
+        # What was refused and taken back isn't there either.
+        refused = self._wired().refused(marks).items()
+        failed |= {each: why for each, why in refused if any(is_below(each, top) for top in tops)}
+        return {"failed": failed}
+
+    def _left(self, path: str) -> dict[str, str]:
+        """Take up what an earlier process left, part of what is to be stored; return what can't.
+
+        The systems that *path* concerns, with the reasons.
+        """
         self._wired().recover_rest()
         while self._wired().recovering:
             if interrupted():
                 raise os_error(errno.EINTR)
             time.sleep(SLICE_S)
-        failed = {
+        return {
             f"/{name}": reason
             for name, reason in self._wired().left.items()
             if is_below(f"/{name}", path or "/") or is_below(path, f"/{name}")
         }
-        for name, files, inside in self._below(path):
-            stores = files.stores.flush(files.followed(inside), None, interrupted, patience=_TRIES)
-            failed |= failures(name, stores) | swept(name, files)
-        return {"failed": failed}
 
     def _fetch(self, path: str) -> dict[str, Any]:
         """Return when all of the file at *path*, a path within the mount, is here, or why not."""
@@ -165,18 +184,17 @@ class Controls:
     def _retry(self, path: str) -> dict[str, Any]:
         """Try again what has failed; return what fails again."""
         self._try_anew()
-        self._wired().recover_rest()
+        failed = self._left(path)
         tried = [
             (name, files, each)
             for name, files, inside in self._below(path)
-            for each in files.waiting.retry(files.followed(inside, ask=False))
+            for each in files.waiting.retry(_top(files, inside))
         ]
         end = time.monotonic() + self._config.op_timeout
         while any(files.waiting.is_undecided(each) for _, files, each in tried):
             if interrupted() or time.monotonic() > end:
                 break
             time.sleep(SLICE_S)
-        failed: dict[str, str] = {}
         for name, files, each in tried:
             rows = {path: row.error for path, row in files.stores.pending() if path == each}
             failed |= failures(name, rows)
@@ -184,16 +202,42 @@ class Controls:
 
     def _pending(self, path: str) -> dict[str, Any]:
         tops = [
-            f"/{name}{files.followed(inside, ask=False)}".rstrip("/")
-            for name, files, inside in self._below(path)
+            f"/{name}{_top(files, inside)}".rstrip("/") for name, files, inside in self._below(path)
         ]
-        rows = self._wired().pending()
-        return {"pending": [row for row in rows if any(is_below(row["path"], top) for top in tops)]}
+        connected = self._wired().files()
+        rows = [
+            row
+            for row in self._wired().pending()
+            if any(is_below(row["path"], top) for top in tops)
+            or (_system_of(row["path"]) not in connected and is_below(row["path"], path or "/"))
+        ]
+        kept = self._kept() if rows else {}
+        return {"pending": [row | kept.get(row["path"], {}) for row in rows]}
+
+    def _kept(self) -> dict[str, dict[str, Any]]:
+        """Return where on this machine the bytes are of what waits, by path.
+
+        In the mount they can't always be had: their directory may be gone from the cluster.
+        """
+        directory = StateDirectory(self._config.local_state_dir)
+        return {
+            row.path: {
+                "local": str(row.local),
+                "start": row.start,
+                "later": str(row.unclosed or ""),
+            }
+            for row in directory.rows_of(self._wired().journal.records())
+            if row.local is not None
+        }
 
     def _discard(self, path: str) -> dict[str, Any]:
+        system = _system_of(path)
+        if system and system not in self._wired().files():
+            text = "not taken up before its system answers: `firecrestfs umount --now`, then this"
+            raise os_error(errno.EBUSY, path, text)
         gone: dict[str, str] = {}
         for name, files, inside in self._below(path):
-            found = files.waiting.discard(files.followed(inside, ask=False))
+            found = files.waiting.discard(_top(files, inside))
             gone |= {f"/{name}{each}": where for each, where in found.items()}
         return {"discarded": gone}
 
@@ -201,6 +245,9 @@ class Controls:
         """Use the credentials in the JSON *text*, or those that are there, and go on."""
         given = json.loads(text) if text.strip() else {}
         secrets: dict[str, Any] = {key: str(given[key]) for key in CREDENTIALS & set(given)}
+        if _SOURCES & set(secrets):
+            # What isn't given any more would go before what is.
+            secrets = dict.fromkeys(_SOURCES - {"client_secret"}, "") | secrets
         changed = replace(self._config, **secrets)
         if changed.key != self._config.key:
             raise os_error(errno.EINVAL, "ctl", "those are for another mount: unmount this one")
@@ -231,16 +278,37 @@ class Controls:
                 yield name, files, path[len(prefix) :]
 
 
+def _system_of(path: str) -> str:
+    return path.lstrip("/").partition("/")[0]
+
+
+def _top(files: RemoteFilesystem, inside: str) -> str:
+    """Return where what *inside* means waits: there, else where links in it lead to.
+
+    What has been a link may be something else by now, or be what waits itself.
+    """
+    return inside if files.waiting.any_below(inside) else files.followed(inside, ask=False)
+
+
 def _refusal_of(act: Callable[[], None]) -> dict[str, Any]:
     """Do it and return why it was refused; nothing where it wasn't."""
-    try:
+
+    def run() -> dict[str, Any]:
         act()
+        return {}
+
+    return _refusal_or(run)
+
+
+def _refusal_or(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what *act* does, or why it was refused: the kernel passes on no words."""
+    try:
+        return act()
     except OSError as exc:
         if exc.errno == errno.EINTR:
             raise
         words = exc.strerror or str(exc)
         return {"errno": exc.errno, "error": words, "path": exc.filename or ""}
-    return {}
 
 
 def _told(trouble: Trouble | None) -> dict[str, Any] | None:

@@ -85,19 +85,16 @@ def serve(
     # Who asks for everything before it has begun waits for recovery, too.
     mount.recovering = True
     fuse.start()
-    _wait_mounted(mountpoint, fuse)
-    mountpoints.write_record(
-        mountpoints.MountRecord(
-            mountpoint, os.getpid(), config.url, str(config.local_state_dir), str(log_path or "")
-        )
-    )
+    try:
+        _wait_mounted(mountpoint, fuse)
+        _write_down(config, mountpoint, log_path)
+    except BaseException:
+        # What nobody knows of could not be unmounted by its name, and would be dead.
+        _unmount(mountpoint, fuse)
+        raise
     log.info(
         "%s is mounted at %s by %s", config.url, mountpoint, fuse_binding.describe_binding(binding)
     )
-    kept.StateDirectory(config.local_state_dir).belongs_to(
-        kept.Origin(config.url, mountpoint, os.getpid())
-    )
-    (config.local_state_dir / "last-exit.json").unlink(missing_ok=True)
     away = mount.client.circuit.unreachable()
     ready(f"mounted; it goes on by itself: {away.reason}" if away else "")
     mount.begin_recovery()
@@ -154,6 +151,18 @@ def _wait_mounted(mountpoint: str, fuse: _FuseThread) -> None:
         time.sleep(0.01)
 
 
+def _write_down(config: Config, mountpoint: str, log_path: Path | None) -> None:
+    """Let commands, and who comes after us, know of the mount."""
+    directory = str(config.local_state_dir)
+    mountpoints.write_record(
+        mountpoints.MountRecord(mountpoint, os.getpid(), config.url, directory, str(log_path or ""))
+    )
+    kept.StateDirectory(config.local_state_dir).belongs_to(
+        kept.Origin(config.url, mountpoint, os.getpid())
+    )
+    (config.local_state_dir / "last-exit.json").unlink(missing_ok=True)
+
+
 def _watch(mount: Mount, fuse: _FuseThread, stop: _StopSignals) -> None:
     """Wait for the end; notice when the machine has slept, and look after what waits."""
     asleep = _time_asleep()
@@ -175,16 +184,18 @@ def _end(
 ) -> int:
     """Drain, unmount, take late releases, drain again, and write down how it ended."""
     mount.operations.draining = True
+    marks = mount.marks()
     failed = {} if stop.now() else mount.drain(config.drain_timeout, stop.now)
     _unmount(mountpoint, fuse)
     # What was closed at the last moment; what could not be stored so far won't be now.
     failed = {} if stop.now() else mount.drain(1.0 if failed else 10.0, stop.now)
     failed |= {row["path"]: row["error"] or "not yet stored" for row in mount.pending()}
+    refused = mount.refused(marks)
     mount.stop()
-    for path, reason in failed.items():
+    for path, reason in (failed | refused).items():
         log.error("not stored: %s: %s", path, reason)
-    _write_last_exit(config, mountpoint, failed)
-    return 1 if failed else 0
+    _write_last_exit(config, mountpoint, failed, refused)
+    return 1 if failed or refused else 0
 
 
 def _unmount(mountpoint: str, fuse: _FuseThread) -> None:
@@ -200,12 +211,15 @@ def _unmount(mountpoint: str, fuse: _FuseThread) -> None:
         fuse.join(10.0)
 
 
-def _write_last_exit(config: Config, mountpoint: str, failed: dict[str, str]) -> None:
+def _write_last_exit(
+    config: Config, mountpoint: str, failed: dict[str, str], refused: dict[str, str]
+) -> None:
     report: dict[str, Any] = {
         "mountpoint": mountpoint,
         "pid": os.getpid(),
         "ended": time.time(),
         "failed": failed,
+        "refused": refused,
     }
     kept.write_json(config.local_state_dir / "last-exit.json", report)
 

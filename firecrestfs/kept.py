@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +48,8 @@ class Kept:
     """One change that has not landed. `path` begins with the system; `since` is epoch seconds.
 
     `local` is the file with its bytes, None for a change that has none. Those before `start` are
-    the cluster's, not all of them are here.
+    the cluster's, not all of them are here. `unclosed` is what was written after the close that
+    promised those.
     """
 
     ident: str
@@ -59,6 +60,7 @@ class Kept:
     since: float | None
     error: str = ""
     start: int = 0
+    unclosed: Path | None = None
 
 
 class StateDirectory:
@@ -75,6 +77,13 @@ class StateDirectory:
         return Origin(
             str(found.get("url", "")), str(found.get("mountpoint", "")), int(found.get("pid", 0))
         )
+
+    def mounted_at(self) -> float:
+        """Return when the latest mount began to use it (epoch seconds), 0 where none did."""
+        try:
+            return (self.path / "mounted.json").stat().st_mtime
+        except OSError:
+            return 0.0
 
     def belongs_to(self, origin: Origin) -> None:
         """Write down who uses it now."""
@@ -109,18 +118,22 @@ class StateDirectory:
         """Return what has not landed, oldest first. The lock must be held."""
         if not (self.path / _JOURNAL).exists():
             return []
-        reasons = self.last_exit().get("failed", {})
         with self._journal() as journal:
-            records = journal.records()
+            return self.rows_of(journal.records())
+
+    def rows_of(self, records: Iterable[Record]) -> list[Kept]:
+        """Return what *records* tell of, each with the reason of the last exit."""
+        reasons = self.last_exit().get("failed", {})
         return [self._row(each, reasons) for each in records]
 
     def discard(self, row: Kept) -> Path | None:
         """Give up *row*: its bytes go to lost+found for seven days. The lock must be held."""
         where = None
-        if row.local is not None and row.local.exists():
-            name = row.path.rpartition("/")[2]
-            where = Asides(self.path).keep(row.local, name, row.start, discarded=True)
-            row.local.unlink()
+        name = row.path.rpartition("/")[2]
+        for local, start in ((row.unclosed, 0), (row.local, row.start)):
+            if local is not None and local.exists():
+                where = Asides(self.path).keep(local, name, start, discarded=True)
+                local.unlink()
         with self._journal() as journal:
             journal.forget(row.ident)
         return where
@@ -150,7 +163,11 @@ class StateDirectory:
 
     def _row(self, record: Record, reasons: dict[str, str]) -> Kept:
         path = f"/{record.system}{record.where}"
-        local = self.path / "files" / record.ident
+        local, unclosed = self.path / "files" / record.ident, None
+        closed = self.path / "files" / (record.promised or "-")
+        if record.path and not record.closed and closed.exists():
+            # That is what the next mount stores.
+            local, unclosed = closed, local if local.exists() else None
         return Kept(
             record.ident,
             path,
@@ -159,8 +176,9 @@ class StateDirectory:
             local if record.path and local.exists() else None,
             record.since or None,
             reasons.get(path, ""),
-            # The copy of a version that was closed before isn't what is shown.
-            0 if record.promised and not record.closed else record.tail or 0,
+            # Without its copy, a version that was closed before isn't what is shown.
+            0 if record.promised and not record.closed and local != closed else record.tail or 0,
+            unclosed,
         )
 
 
@@ -184,9 +202,11 @@ def take_lock(state_dir: Path, holder: str) -> int:
     if not _locked(fd):
         other = os.pread(fd, 4096, 0).decode("utf-8", "replace")
         os.close(fd)
-        raise os_error(errno.EBUSY, str(state_dir), f"in use by {other}")
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, os.fsencode(holder), 0)
+        raise os_error(errno.EBUSY, str(state_dir), f"in use by {other or 'another process'}")
+    with suppress(OSError):
+        # On a full disk what is kept must still be had.
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, os.fsencode(holder), 0)
     return fd
 
 
@@ -229,9 +249,14 @@ def _copy_new(source: Path, target: Path, start: int) -> None:
         return
     with source.open("rb") as data:
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        data.seek(start)
-        with os.fdopen(fd, "wb") as copy:
-            shutil.copyfileobj(data, copy, 1 << 20)
+        try:
+            with os.fdopen(fd, "wb") as copy:
+                data.seek(start)
+                shutil.copyfileobj(data, copy, 1 << 20)
+        except BaseException:
+            # Half a file is not to be taken for the copy.
+            target.unlink()
+            raise
     with suppress(OSError):
         shutil.copystat(source, target, follow_symlinks=False)
         target.chmod(target.stat().st_mode & 0o7777 | 0o600)

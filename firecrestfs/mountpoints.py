@@ -160,16 +160,23 @@ def write_record(record: MountRecord) -> None:
     """Write down that *record* is running."""
     path = _record_path(record.mountpoint)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.write_text(json.dumps(asdict(record)))
+    path.write_text(json.dumps(asdict(record) | {"started": _started(record.pid)}))
 
 
 def read_record(mountpoint: str) -> MountRecord | None:
-    """Return the record of the mount at *mountpoint*, if its process is alive."""
+    """Return the record of the mount at *mountpoint*, if its process is alive.
+
+    Records outlive their processes where those are killed, and the machine: another process may
+    have that id by now.
+    """
     try:
-        record = MountRecord(**json.loads(_record_path(mountpoint).read_text()))
-    except (OSError, ValueError, TypeError):
+        found = json.loads(_record_path(mountpoint).read_text())
+        started = found.pop("started", "")
+        record = MountRecord(**found)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return record if is_alive(record.pid) else None
+    same = started in ("", _started(record.pid))
+    return record if same and is_alive(record.pid) else None
 
 
 def remove_record(mountpoint: str) -> None:
@@ -183,6 +190,15 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def _started(pid: int) -> str:
+    """Return when the process *pid* started, as nothing but it has; empty where there is none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return ""
 
 
 def _record_path(mountpoint: str) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from .vfs.remote import RemoteFilesystem
 
 #: A system that can't be asked who we are is asked again after this long.
 _RECOVER_AGAIN_S = 30.0
+_LOOK_S = 0.05
 
 
 @dataclass
@@ -96,14 +98,35 @@ class Mount:
         """Store and submit everything; return what did not land, with the reason."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         failed: dict[str, str] = {}
+        # What an earlier process left is part of it.
+        self.recover_rest()
+        while self.recovering and not (stop() or (end is not None and time.monotonic() > end)):
+            time.sleep(_LOOK_S)
+        for files in self.files().values():
+            # All begin at once: one that can't be reached takes no time from the others.
+            files.stores.flush("/", 0.0, stop)
         for name, files in self.files().items():
             rest = None if end is None else max(0.0, end - time.monotonic())
             failed.update(failures(name, files.stores.flush("/", rest, stop)))
-            failed |= swept(name, files)
+            if not stop():
+                left = math.inf if end is None else max(0.0, end - time.monotonic())
+                failed |= swept(name, files, left, stop)
         for jobs in self.jobs().values():
             rest = None if end is None else max(0.0, end - time.monotonic())
             jobs.submissions.settle(rest, stop)
         return failed
+
+    def marks(self) -> dict[str, int]:
+        """Return how much was taken back so far, by system; for `refused`."""
+        return {name: len(each.stores.notes.refusals()) for name, each in self.files().items()}
+
+    def refused(self, marks: Mapping[str, int]) -> dict[str, str]:
+        """Return what the cluster has refused, and was taken back here, since *marks*: reasons."""
+        return {
+            f"/{name}{path}": text
+            for name, files in self.files().items()
+            for path, text in files.stores.notes.refusals(marks.get(name, 0))
+        }
 
     def pending(self) -> list[dict[str, Any]]:
         """Return what has not landed, a row each."""
@@ -161,10 +184,12 @@ class Mount:
         self.sealer.stop()
 
 
-def swept(system: str, files: RemoteFilesystem) -> dict[str, str]:
+def swept(
+    system: str, files: RemoteFilesystem, timeout_s: float, stop: Callable[[], bool]
+) -> dict[str, str]:
     """Remove what is left to be removed; return what could not be, with the reason."""
     try:
-        files.sweep()
+        files.sweep(timeout_s, stop)
     except OSError as exc:
         return {f"/{system}{exc.filename or ''}": f"left behind: {exc.strerror}"}
     return {}
@@ -192,11 +217,17 @@ def _submission_rows(jobs: JobsFilesystem) -> list[dict[str, Any]]:
 
 
 def _pending_rows(system: str, files: RemoteFilesystem) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path, row in files.stores.pending():
         state = "storing" if row.in_flight else "failed" if row.parked else "waiting"
         error = "" if row.error is None else str(row.error.strerror)
         rows.append(
             {"path": f"/{system}{path}", "state": state, "tries": row.tries, "error": error}
         )
-    return rows
+    for path, exc in files.stores.untaken.items():
+        error = f"can't be taken up: {exc.strerror}; it is tried again by the next mount"
+        rows.append({"path": f"/{system}{path}", "state": "failed", "tries": 0, "error": error})
+    told = {row["path"] for row in rows}
+    waiting = {"state": "waiting", "tries": 0, "error": "a program has it open for writing"}
+    written = (f"/{system}{path}" for path in files.stores.being_written())
+    return rows + [{"path": path, **waiting} for path in written if path not in told]

@@ -24,14 +24,22 @@ class Asides:
         self.top = state_dir / LOST_NAME
 
     def place(self, ident: str, name: str, *, discarded: bool = False) -> Path:
-        """Return where bytes *ident* of a file called *name* are to be put; makes the directory."""
+        """Return where bytes *ident* of a file called *name* are to be put; makes the directory.
+
+        Nothing is there: what was set aside of the same file before stays.
+        """
         # Room for what tells two of one name apart.
         kept = os.fsdecode(os.fsencode(name)[:200])
         directory = self.top / (time.strftime(f"{_DISCARDED}%Y-%m-%d") if discarded else "")
         for each in (self.top, directory):
             each.mkdir(exist_ok=True, mode=0o700)
         # Idents of one process begin alike, and end with a number.
-        return directory / f"{kept}-{ident[:8]}{ident[20:].lstrip('0')}"
+        target = directory / f"{kept}-{ident[:8]}{ident[20:].lstrip('0')}"
+        free, number = target, 0
+        while os.path.lexists(free):
+            number += 1
+            free = target.with_name(f"{target.name}.{number}")
+        return free
 
     def keep(self, local: Path, name: str, start: int = 0, *, discarded: bool = False) -> Path:
         """Keep the bytes of *local* (which stays), by a link where possible; return where.
@@ -39,7 +47,6 @@ class Asides:
         Those before *start* aren't its own: a file of what is behind them is kept then.
         """
         target = self.place(local.name, tail_name(name, start), discarded=discarded)
-        target.unlink(missing_ok=True)
         if start:
             copy_end(local, target, start)
             return target

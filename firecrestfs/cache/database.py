@@ -39,13 +39,22 @@ class Database:
         self._reserve = f"{path}-reserve"
         self._lock = threading.RLock()  # guards _db: one writer at a time
         with self._named_errors():
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
-                self._set_up()
-            except BaseException:
-                self._db.close()
-                raise
+                self._open()
+            except sqlite3.OperationalError as exc:
+                # On a full disk, too, what waits must be had.
+                if not (_finds_no_room(exc) and self._give_reserve()):
+                    raise
+                self._open()
         self._keep_reserve()
+
+    def _open(self) -> None:
+        self._db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        try:
+            self._set_up()
+        except BaseException:
+            self._db.close()
+            raise
 
     def _set_up(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -98,24 +99,30 @@ def discard(path: tuple[str, ...], yes: bool, state_dir: str | None) -> None:
     if not path:
         raise os_error(22, None, "which changes? Name a PATH; `firecrestfs status` lists them")
     if state_dir is None and is_served(path[0]):
-        _discard_mounted(places(path), yes)
-        return
+        sys.exit(_discard_mounted(places(path), yes))
     with _kept(path, state_dir) as found:
         _confirm([row.path for _, row in found], yes)
         for directory, row in found:
             _say_discarded(row.path, str(directory.discard(row) or ""))
 
 
-def _discard_mounted(wanted: Sequence[Place], yes: bool) -> None:
+def _discard_mounted(wanted: Sequence[Place], yes: bool) -> int:
+    """Give up what waits at *wanted*; return 1 where some was refused, 2 where all was."""
     rows = [
         (each, row["path"])
         for each in wanted
         for row in tell(each.mountpoint, "pending", each.inside)["pending"]
     ]
     _confirm([path for _, path in rows], yes)
+    failures = 0
     for each, path in rows:
-        for gone, where in tell(each.mountpoint, "discard", path)["discarded"].items():
+        answer = tell(each.mountpoint, "discard", path)
+        for gone, where in answer.get("discarded", {}).items():
             _say_discarded(gone, where)
+        if "error" in answer:
+            failures += 1
+            click.echo(f"not discarded: {path}: {answer['error']}", err=True)
+    return 2 if failures == len(rows) else min(failures, 1)
 
 
 def _confirm(paths: Sequence[str], yes: bool) -> None:
@@ -157,6 +164,7 @@ def export(path: tuple[str, ...], target: str, state_dir: str | None) -> None:
         sys.exit(_copy_all(sources, top))
     with _kept(path, state_dir) as found:
         rows = [(row.local, row.path, row.start) for _, row in found if row.local is not None]
+        rows += [(row.unclosed, f"{row.path}.unclosed", 0) for _, row in found if row.unclosed]
         lost = [
             (each, f"/{LOST_NAME}/{each.relative_to(directory.path / LOST_NAME)}", 0)
             for directory in (() if path else state_directories(state_dir))
@@ -169,13 +177,32 @@ def _from_mounts(wanted: Sequence[Place], *, with_lost: bool) -> Iterator[tuple[
     """Yield what to copy out of mounts, with the path below the target, and from where on."""
     for each in wanted:
         for row in tell(each.mountpoint, "pending", each.inside)["pending"]:
-            local = Path(each.mountpoint + row["path"])
-            if local.exists() and not local.is_dir():
-                yield local, row["path"], 0
+            yield from _from_row(each.mountpoint, row)
         lost = Path(control_file(each.mountpoint, LOST_NAME))
         for found in sorted(lost.rglob("*")) if with_lost else ():
             if found.is_file():
                 yield found, f"/{LOST_NAME}/{found.relative_to(lost)}", 0
+
+
+def _from_row(mountpoint: str, row: Mapping[str, Any]) -> Iterator[tuple[Path, str, int]]:
+    """Yield what there is to copy of one change: as the mount shows it, else where its bytes are.
+
+    Its directory may be gone from the cluster, or the cluster out of reach.
+    """
+    shown = Path(mountpoint + row["path"])
+    if not row.get("start") and _is_copyable(shown):
+        yield shown, row["path"], 0
+    elif "local" in row:
+        yield Path(row["local"]), row["path"], row["start"]
+        if row["later"]:
+            yield Path(row["later"]), f"{row['path']}.unclosed", 0
+
+
+def _is_copyable(path: Path) -> bool:
+    try:
+        return path.is_symlink() or (path.exists() and not path.is_dir())
+    except OSError:
+        return False
 
 
 def _copy_all(sources: Iterable[tuple[Path, str, int]], top: Path) -> int:

@@ -117,13 +117,21 @@ def _umount_dead(where: str) -> int:
     if mountpoints.heal(where):
         click.echo(f"{where}: the mount's process was gone; unmounted")
         return 1
-    for each in state_directories():
-        report = each.last_exit()
-        if report.get("mountpoint") == where:
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(report.get("ended", 0)))
-            click.echo(f"{where}: not mounted any more, since {when}", err=True)
-            return _tell_end(report, str(each.path))
-    raise OSError(22, "not mounted by firecrestfs", where)
+    latest = max(
+        (each for each in state_directories() if each.origin().mountpoint == where),
+        key=lambda each: each.mounted_at(),
+        default=None,
+    )
+    if latest is None:
+        raise OSError(22, "not mounted by firecrestfs", where)
+    report = latest.last_exit()
+    if not report:
+        text = "not mounted any more; its process was killed: `firecrestfs status` tells what waits"
+        click.echo(f"{where}: {text}", err=True)
+        return 1
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(report.get("ended", 0)))
+    click.echo(f"{where}: not mounted any more, since {when}", err=True)
+    return _tell_end(report, str(latest.path))
 
 
 def _wait_for_end(record: mountpoints.MountRecord, timeout: float | None) -> None:
@@ -181,8 +189,8 @@ def _progress_line(found: Mapping[str, Any]) -> str:
 
 
 def _tell_end(report: Mapping[str, Any], state_dir: str) -> int:
-    failed = report.get("failed", {})
-    for path, reason in sorted(failed.items()):
+    failed, refused = report.get("failed", {}), report.get("refused", {})
+    for path, reason in sorted((failed | refused).items()):
         click.echo(f"not stored: {path}: {reason}", err=True)
     if failed:
         click.echo(
@@ -190,7 +198,7 @@ def _tell_end(report: Mapping[str, Any], state_dir: str) -> int:
             "firecrestfs status, export, discard",
             err=True,
         )
-    return 1 if failed else 0
+    return 1 if failed or refused else 0
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import posixpath
@@ -15,7 +14,6 @@ from typing import Any
 import click
 
 from .. import mountpoints
-from ..errors import os_error
 from ..kept import StateDirectory, state_directories
 
 _SERVER_OPTIONS = [
@@ -82,11 +80,9 @@ def read_status(mountpoint: str) -> dict[str, Any]:
 
 def tell(mountpoint: str, verb: str, text: str = "") -> dict[str, Any]:
     """Let the mount carry out a command and return its answer. Raises what it refuses with."""
-    if "\n" in text:
-        raise os_error(errno.EINVAL, text, "a name with a line break: name its directory instead")
     fd = os.open(control_file(mountpoint, "ctl"), os.O_RDWR)
     try:
-        os.write(fd, os.fsencode(f"{verb} {text}\n"))
+        os.write(fd, order(verb, text))
         answer = b""
         while piece := os.pread(fd, 65536, len(answer)):
             answer += piece
@@ -94,6 +90,11 @@ def tell(mountpoint: str, verb: str, text: str = "") -> dict[str, Any]:
         os.close(fd)
     found: dict[str, Any] = json.loads(answer)
     return found
+
+
+def order(verb: str, text: str) -> bytes:
+    """Return the line that orders *verb*; a *text* with a line break in it goes as JSON."""
+    return os.fsencode(f"{verb} {json.dumps(text) if chr(10) in text else text}\n")
 
 
 def refresh_at(mountpoint: str, inside: str) -> None:

@@ -13,8 +13,6 @@ import enum
 import errno
 import hashlib
 import logging
-import socket
-import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -34,11 +32,10 @@ from firecrestfs.model import (
 )
 from firecrestfs.paths import directory_of, split
 
-from . import direct
+from . import direct, modes
 from .bundle import OUR_PREFIX, Bundler
 from .carrying import Carrier, is_sendable
 from .large_stores import LargeStores
-from .modes import needs_chmod, takes_a_links_place, takes_one_of_several, with_inherited_mode
 from .packing import FILE_MODE, Packer, member_of
 from .remote_job import RemoteJobs
 
@@ -175,11 +172,11 @@ class TransferEngine:
         if item.tail is None:
             self.refuse_size(item.path, item.size)
         now = self.files.stat_or_none(item.path)
-        if now is not None and takes_a_links_place(item, now):
+        if now is not None and modes.takes_a_links_place(item, now, self._conflict):
             # Uploads follow links: what was renamed over the link must not go into its target.
             self.files.remove(item.path, Kind.SYMLINK)
             item, now = replace(item, base=None), None
-        item = with_inherited_mode(item, now)
+        item = modes.with_inherited_mode(item, now)
         attr = self._large.append(item, now, self.is_same_version)
         if attr is not None:
             return self._with_mode(item, attr)
@@ -202,7 +199,7 @@ class TransferEngine:
         if attr.uid != self._user.uid:
             return attr
         wanted = None if item.mode is None else item.mode & 0o777
-        if wanted is not None and needs_chmod(replace(item, mode=wanted), attr.mode & 0o777):
+        if wanted is not None and modes.needs_chmod(replace(item, mode=wanted), attr.mode & 0o777):
             # Set-id bits that the directory inherited stay.
             return self.chmod(item.path, attr.mode & 0o7000 | wanted)
         return attr
@@ -229,7 +226,7 @@ class TransferEngine:
 
     def _send(self, item: StoreItem, now: Attr | None) -> None:
         """Send *item* over *now* the way that keeps most of what is there and is wanted."""
-        parts = takes_one_of_several(item, now)
+        parts = modes.takes_one_of_several(item, now)
         if item.local is not None:
             replaces = now is None or parts or self._is_plain(item, now)
             self._large.send(item, now, replaces=replaces and not item.inherits)
@@ -249,7 +246,7 @@ class TransferEngine:
         else:
             self.files.upload(item.path, item.data)
         mode = FILE_MODE if now is None else now.mode
-        if item.mode is not None and needs_chmod(item, mode):
+        if item.mode is not None and modes.needs_chmod(item, mode):
             self.files.chmod(item.path, item.mode)
 
     def _replace(self, item: StoreItem, now: Attr) -> None:
@@ -282,7 +279,7 @@ class TransferEngine:
     def _with_mode(self, item: StoreItem, attr: Attr) -> Attr:
         """Give the landed file the mode it shall have where the way there didn't."""
         linked = item.kind is Kind.SYMLINK
-        if linked or item.mode is None or not needs_chmod(item, attr.mode):
+        if linked or item.mode is None or not modes.needs_chmod(item, attr.mode):
             return attr
         self.files.chmod(item.path, item.mode)
         if attr.source is Source.LS:
@@ -344,6 +341,9 @@ class TransferEngine:
 
     def is_same_version(self, path: str, known: Attr, now: Attr) -> bool:
         """Tell whether *now* (by stat) is the version of *path* that *known* describes."""
+        if known.kind is not now.kind:
+            # The text of a link may be as long as the file was.
+            return False
         if same_version(known, now) or self._is_touched(path, known, now):
             return True
         if known.source is not Source.LS:
@@ -384,8 +384,7 @@ class TransferEngine:
 
     def _store_beside(self, item: StoreItem) -> ConflictError:
         """Store *item* under a name of its own and return the error that tells so."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        path = f"{item.path}.conflict-{socket.gethostname()}-{stamp}"
+        path = modes.conflict_path(item.path)
         beside = replace(item, path=path, base=None)
         if self.files.stat_or_none(path) is not None:
             raise os_error(errno.EAGAIN, path, "a conflict copy of this very second exists")

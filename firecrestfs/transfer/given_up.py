@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from firecrestfs.api.tickets import Standing, Ticket
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _SECOND = 1_000_000_000
 _REMEMBERED = 100
+#: Who waits looks so often whether to go on.
+_SLICE_S = 0.2
 
 
 class GivenUp:
@@ -118,10 +121,15 @@ class GivenUp:
                 self._leftovers.expect(f"{folder}/{entry.name}")
                 self._leftovers.remove(f"{folder}/{entry.name}")
 
-    def sweep(self, patience_s: float = 0.0, directory: str = "/") -> None:
+    def sweep(
+        self,
+        patience_s: float = 0.0,
+        directory: str = "/",
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Remove what has landed, below *directory*, of transfers that were given up.
 
-        Raises EAGAIN where one is still to land after *patience_s* seconds.
+        Raises EAGAIN where one is still to land after *patience_s* seconds, or when to *stop*.
         """
         end = time.monotonic() + patience_s
         for ghost in self._ghosts():
@@ -133,7 +141,10 @@ class GivenUp:
                 ticket.give_up()
             pause = 0.2
             while not _is_over(ticket):
-                if time.monotonic() > end or self._stopped.wait(pause):
+                until = min(end, time.monotonic() + pause)
+                while time.monotonic() < until and not (stop() or self._stopped.wait(_SLICE_S)):
+                    pass
+                if time.monotonic() > end or stop() or self._stopped.is_set():
                     text = "what was given up has yet to land, to be removed then"
                     raise os_error(errno.EAGAIN, ghost.temporary, text)
                 pause = min(pause * 1.5, 5.0)

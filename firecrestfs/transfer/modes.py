@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from dataclasses import replace
 
 from firecrestfs.model import Attr, Kind, StoreItem
+from firecrestfs.paths import join, split
 
 #: Bits that every other umask takes from new files, and those it takes all of or none.
 _UMASK = 0o022
 _CLASSES = (0o070, 0o007)
+#: Longest name that file systems take.
+_NAME_BYTES = 255
 
 
 def with_inherited_mode(item: StoreItem, now: Attr | None) -> StoreItem:
@@ -34,7 +40,19 @@ def takes_one_of_several(item: StoreItem, now: Attr | None) -> bool:
     return item.anew and now is not None and now.kind is Kind.FILE and now.nlink > 1
 
 
-def takes_a_links_place(item: StoreItem, now: Attr) -> bool:
-    """Tell whether *item* was put over the symlink that is at its path."""
+def takes_a_links_place(item: StoreItem, now: Attr, conflict: str) -> bool:
+    """Tell whether *item* was put over the symlink that is at its path.
+
+    Or overwrites what others have put there (*conflict*: `ours`).
+    """
     known = item.base is not None and item.base.kind is Kind.SYMLINK
-    return known and now.kind is Kind.SYMLINK
+    return now.kind is Kind.SYMLINK and (known or (item.whole and conflict == "ours"))
+
+
+def conflict_path(path: str) -> str:
+    """Return where the copy of *path* goes that is kept beside somebody else's."""
+    directory, name = split(path)
+    mark = f".conflict-{socket.gethostname()}-{time.strftime('%Y%m%d-%H%M%S')}"
+    while len(os.fsencode(name + mark)) > _NAME_BYTES:
+        name = name[:-1]
+    return join(directory, name + mark)

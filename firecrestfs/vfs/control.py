@@ -69,7 +69,8 @@ class _CommandHandle(OpenFile):
     def write(self, data: bytes, offset: int) -> int:
         """Carry out each command line in *data*."""
         lines = data.decode("utf-8", "surrogateescape").split("\n")
-        answers = [self._run(line.strip()) for line in lines if line.strip()]
+        # Names may end in blanks.
+        answers = [self._run(line.lstrip()) for line in lines if line.strip()]
         self._answer = "".join(answers).encode("utf-8", "surrogateescape")
         return len(data)
 

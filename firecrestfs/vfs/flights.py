@@ -66,7 +66,7 @@ class Flights:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="call")
         self._carriers = ThreadPoolExecutor(carriers, thread_name_prefix="bytes")
         self._deadline_s = deadline_s
-        self._interrupted = interrupted
+        self.interrupted = interrupted
         self._end_of_patience = end_of_patience
         self._silent = False  # a deadline has passed, and nothing was answered since
         self._closed = False
@@ -152,7 +152,7 @@ class Flights:
         while not wait([future], SLICE_S).done:
             if future.cancelled():
                 break
-            if interruptible and self._interrupted():
+            if interruptible and self.interrupted():
                 raise os_error(errno.EINTR)
             reason = self._given_up() if interruptible else None
             if reason is not None:

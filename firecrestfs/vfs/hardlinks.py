@@ -9,10 +9,11 @@ from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr
 from firecrestfs.paths import name_of
 from firecrestfs.transfer.linking import Linker, Wish
+from firecrestfs.transfer.modes import conflict_path
 
 from .entry import Entry
 from .identity import Identity
-from .moves import WAITS, Begun, Outcome, conflict_name
+from .moves import WAITS, Begun, Outcome
 from .notes import Notes
 from .overlay import Overlay
 from .tree import RemoteTree
@@ -93,13 +94,13 @@ class HardLinks:
                 self._notes.drop(entry)
             return None
         if isinstance(exc, FileExistsError):
-            name = conflict_name(path)
+            name = conflict_path(path)
             text = f"the name is taken on the cluster; yours is kept as {name_of(name)}"
             self._notes.write_down(*self._overlay.move(entry, name))
             self._notes.report(path, text)
         else:
             self._notes.drop(entry)
-            self._notes.report(path, f"not linked: {exc.strerror}")
+            self._notes.refused(path, f"not linked: {exc.strerror}")
         self._tree.forget(path)
         return None
 

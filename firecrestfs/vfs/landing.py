@@ -159,7 +159,10 @@ class Landing:
             # It is shown again.
             self._notes.drop(entry)
             self._tree.refresh(where)
-            self._notes.report(where, f"not removed: {failure.strerror}")
+            # What others have changed since stays, as it shall; else it is a refusal.
+            stays = failure.errno in (errno.ESTALE, errno.ENOTEMPTY)
+            tell = self._notes.report if stays else self._notes.refused
+            tell(where, f"not removed: {failure.strerror}")
         return None
 
     # -- making and storing --------------------------------------------------------------------
@@ -303,7 +306,7 @@ class Landing:
         path = entry.path
         self._notes.drop(entry)
         self._tree.forget(path)
-        self._notes.report(path, f"not made: {exc.strerror}")
+        self._notes.refused(path, f"not made: {exc.strerror}")
         return None
 
     # -- modes ---------------------------------------------------------------------------------
@@ -341,7 +344,7 @@ class Landing:
                 entry.landed(entry.remote)
         # It may have been given all the same.
         self._tree.forget(entry.origin)
-        self._notes.report(entry.path, f"its mode was not changed: {exc.strerror}")
+        self._notes.refused(entry.path, f"its mode was not changed: {exc.strerror}")
         return None
 
     def forget_strays(self) -> None:

@@ -7,8 +7,6 @@ ours gets a name of its own: both survive.
 from __future__ import annotations
 
 import errno
-import socket
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from firecrestfs.errors import is_transient
 from firecrestfs.model import Attr, Kind
 from firecrestfs.paths import name_of
 from firecrestfs.transfer.bundle import OUR_PREFIX
+from firecrestfs.transfer.modes import conflict_path
 from firecrestfs.transfer.moving import Expected, Mover, OneFileError
 
 from .entry import Change, Entry, Moving
@@ -159,7 +158,7 @@ class Moves:
         if not path:
             # It was unlinked meanwhile.
             return
-        name = conflict_name(path)
+        name = conflict_path(path)
         self._notes.report(
             path, f"the name is taken on the cluster; yours is kept as {name_of(name)}"
         )
@@ -235,10 +234,5 @@ class Moves:
         self._tree.forget(path)
         self._notes.write_down(*moved)
         self._notes.tidy(entry)
-        self._notes.report(path, f"not renamed: {exc.strerror}; back at its old name: {origin}")
+        self._notes.refused(path, f"not renamed: {exc.strerror}; back at its old name: {origin}")
         return None
-
-
-def conflict_name(path: str) -> str:
-    """Return the name under which ours is kept where another has taken *path*."""
-    return f"{path}.conflict-{socket.gethostname()}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -21,6 +21,16 @@ class Notes:
         self._content = content
         self.report = report  # tells the user of a path and what is wrong with it
         self.write_down: Callable[..., None] = lambda *entries: None  # into the journal
+        self._refusals: list[tuple[str, str]] = []  # only ever added to
+
+    def refused(self, path: str, text: str) -> None:
+        """Tell that a change of *path* was taken back, and what the cluster said."""
+        self.report(path, text)
+        self._refusals.append((path, text))
+
+    def refusals(self, since: int = 0) -> list[tuple[str, str]]:
+        """Return what was taken back, paths and reasons, after so many were."""
+        return self._refusals[since:]
 
     def drop(self, entry: Entry) -> None:
         """Forget *entry*, and names that it was to get: nothing of it is left to be told."""

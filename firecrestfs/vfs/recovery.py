@@ -41,6 +41,7 @@ class Recovery:
             except OSError as exc:
                 # One that can't be taken up must not keep the others from being.
                 self._stores.report(each.record.where, f"can't be taken up: {exc}")
+                self._stores.untaken[each.record.where] = exc
                 missed.add(each.record.ident)
                 continue
             if entry is not None:

@@ -94,12 +94,15 @@ class RemoteFilesystem(Facts):
         self._tree.expire()
         self.stores.wake()
 
-    def sweep(self) -> None:
-        """Remove archives of ours that could not be removed before."""
+    def sweep(self, timeout_s: float = _GHOSTS_S, stop: Callable[[], bool] = bool) -> None:
+        """Remove archives of ours that could not be removed before.
+
+        What has yet to land is waited for, for *timeout_s* seconds at most, and until *stop*.
+        """
         moving = any(each.moving is not None for each in self._overlay.all())
         self._parts.bundler.sweep(links=not moving)
         self.stores.forget_strays()
-        self._parts.engine.large.given_up.sweep(_GHOSTS_S)
+        self._parts.engine.large.given_up.sweep(min(timeout_s, _GHOSTS_S), stop=stop)
         self._parts.leftovers.sweep()
 
     def sweep_later(self) -> None:

@@ -18,7 +18,7 @@ from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.faultpoints import reach
 from firecrestfs.model import Attr, Kind
-from firecrestfs.paths import directory_of
+from firecrestfs.paths import directory_of, is_below
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.queued import Pending
 from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
@@ -72,7 +72,8 @@ class Stores:
         self._engine = engine
         self._flights = flights
         self.landing = landing
-        self.report = notes.report
+        self.notes, self.report = notes, notes.report
+        self.untaken: dict[str, OSError] = {}  # what an earlier process left and can't be taken up
         notes.write_down = self.note
         self._queue = WriteBack(
             self._store,
@@ -130,7 +131,7 @@ class Stores:
             self.note(entry)
             file.drop_promised()
             if self._write_through:
-                self.store_now(entry)
+                self.store_now(entry, self._flights.interrupted)
 
     def synced(self, file: CachedFile) -> None:
         """Make what was written down durable. Raises why the last store failed, if it did."""
@@ -139,7 +140,7 @@ class Stores:
         if entry is None:
             return
         if self._remote_fsync and self._overlay.differs(entry):
-            self.store_now(entry)
+            self.store_now(entry, self._flights.interrupted)
         failure = self.failure(entry)
         if failure is not None:
             raise failure
@@ -193,6 +194,11 @@ class Stores:
         writing = entry.path and entry.file is not None and entry.file.writers
         return not writing and self._overlay.differs(entry)
 
+    def press(self, entries: Iterable[Entry]) -> None:
+        """Tell the cluster of *entries* now, not after the settle delay, as far as they may go."""
+        ready = [each.ident for each in self._with_blockers(entries) if self._may_go(each)]
+        self._queue.flush(ready, 0.0)
+
     def wake(self) -> None:
         """Look at once for what is due."""
         self._queue.look()
@@ -211,14 +217,18 @@ class Stores:
         if entry.busy:
             self._queue.wait_idle(entry.ident, _IDLE_S)
 
-    def store_now(self, entry: Entry) -> None:
-        """Return when the cluster knows all of *entry* but its time. Raises why it doesn't."""
+    def store_now(self, entry: Entry, interrupted: Callable[[], bool] = lambda: False) -> None:
+        """Return when the cluster knows all of *entry* but its time. Raises why it doesn't.
+
+        EINTR once *interrupted* says so; it is stored all the same.
+        """
         if self._is_known(entry):
             return
         entries = self._with_blockers([entry])
-        failed = self._flush(entries, _IDLE_S, lambda: self._is_known(entry), None)
+        failed = self._flush(entries, _IDLE_S, lambda: self._is_known(entry) or interrupted(), None)
         if entry.ident in failed and not self._is_known(entry):
-            raise failed[entry.ident] or os_error(errno.ETIMEDOUT, None, "not stored in time")
+            code = errno.EINTR if interrupted() else errno.ETIMEDOUT
+            raise failed[entry.ident] or os_error(code, None, "not stored in time")
 
     def _is_known(self, entry: Entry) -> bool:
         """Tell whether the cluster has *entry* but for a time, which its scheduler may let wait."""
@@ -251,7 +261,8 @@ class Stores:
 
         failed = self._flush(entries, timeout_s, is_done, patience)
         left = ((self._overlay.by_ident(ident), exc) for ident, exc in failed.items())
-        return {_where(each): exc for each, exc in left if each is None or is_owed(each)}
+        owed = {_where(each): exc for each, exc in left if each is None or is_owed(each)}
+        return owed | {each: exc for each, exc in self.untaken.items() if is_below(each, path)}
 
     def _flush(
         self,
@@ -279,6 +290,11 @@ class Stores:
         """Return what has not landed with its paths, oldest first."""
         rows = [(_where(self._overlay.by_ident(row.key)), row) for row in self._queue.pending()]
         return [(path, row) for path, row in rows if path]
+
+    def being_written(self) -> list[str]:
+        """Return the paths of what has not landed and is open for writing: it waits for a close."""
+        open_ones = [each for each in self._overlay.all() if each.file and each.file.writers]
+        return [each.path for each in open_ones if each.path and self._overlay.differs(each)]
 
     def failure(self, entry: Entry) -> OSError | None:
         """Return why the cluster could not be told of *entry* the last time."""

@@ -23,6 +23,10 @@ class Waiting:
         self._content = content
         self._stores = stores
 
+    def any_below(self, path: str) -> bool:
+        """Tell whether a change of *path* itself, or of something below it, waits."""
+        return any(self._overlay.differs(each) for each in self._overlay.below(path))
+
     def resume(self) -> None:
         """Try at once what waits only because the cluster could not be told before."""
         for _, row in self._stores.pending():
@@ -33,13 +37,16 @@ class Waiting:
 
     def retry(self, path: str) -> list[str]:
         """Try again what has failed at and below *path*; return the paths of that."""
-        tried = []
+        tried: list[str] = []
+        again: list[Entry] = []
         for each, row in self._stores.pending():
             entry = self._overlay.by_ident(row.key)
             if entry is not None and row.error is not None and is_below(each, path):
                 tried.append(each)
                 if not row.in_flight:
                     self._stores.changed(entry)
+                    again.append(entry)
+        self._stores.press(again)
         return tried
 
     def is_undecided(self, path: str) -> bool:
@@ -51,7 +58,7 @@ class Waiting:
         """Give up what waits at and below *path*: the cluster's state shows again.
 
         lost+found keeps bytes for some days. Returns where those of each are now, empty for what
-        had none. Raises EBUSY where one is open for writing.
+        had none. Raises EBUSY where one is open for writing, or can't be stopped.
         """
         changed = [each for each in self._overlay.below(path) if self._overlay.differs(each)]
         for entry in changed:
@@ -61,6 +68,8 @@ class Waiting:
         for entry in sorted(changed, key=lambda each: each.where, reverse=True):
             self._stores.supersede(entry)
             self._stores.settle(entry)
+            if entry.busy:
+                raise os_error(errno.EBUSY, entry.where, "it is being stored right now: try again")
             if self._overlay.differs(entry):
                 gone[entry.where] = self._give_up(entry)
         # What the cluster has been told to do must not be done later.

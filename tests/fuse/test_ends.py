@@ -119,6 +119,18 @@ def test_a_mount_that_is_in_use_is_unmounted_too(mount: Mounted, centre: Server)
     assert (local_home(centre) / "f").read_bytes() == b"x"
 
 
+def test_a_mount_that_can_not_be_written_down_leaves_nothing(mounting: Mounting) -> None:
+    """On a full disk, say: it would be dead, and in the way of the next."""
+    mounted = mounting()
+    records = mounted.home / "state/firecrestfs/mounts"
+    records.parent.mkdir(parents=True)
+    records.write_bytes(b"")
+    assert mounted.mount().returncode == 2
+    assert mounted_type(mounted.path) is None
+    records.unlink()
+    assert mounted.mount().returncode == 0
+
+
 # -- killed ----------------------------------------------------------------------------------------
 
 

@@ -149,6 +149,7 @@ def test_discard_leaves_what_is_being_written(mount: Mounted, centre: Server) ->
     with mount.watching(), (home_of(mount, centre) / "f").open("ab") as file:
         done = mount.cli("discard", home_of(mount, centre) / "f", "--yes")
         assert done.returncode == 2
+        assert "a program has it open for writing" in done.stderr
         file.write(b" and more")
     centre.faults([])
     assert mount.cli("sync").returncode == 0
@@ -173,6 +174,22 @@ def test_export_copies_and_overwrites_nothing(
     only = tmp_path / "only"
     assert mount.cli("export", home_of(mount, centre) / "g", "--to", only).returncode == 0
     assert not only.exists()
+
+
+def test_export_of_a_file_whose_directory_is_gone_from_the_cluster(
+    mount: Mounted, centre: Server, tmp_path: Path
+) -> None:
+    (local_home(centre) / "d").mkdir()
+    with mount.watching():
+        (home_of(mount, centre) / "d").stat()
+    park(mount, centre, "d/f")
+    (local_home(centre) / "d").rmdir()
+    assert mount.cli("refresh", mount.path).returncode == 0
+    with mount.watching():
+        assert not (home_of(mount, centre) / "d").exists()
+    done = mount.cli("export", "--to", tmp_path / "rescued")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(f"{tmp_path}/rescued{home_in(centre)}/d/f").read_bytes() == b"the bytes of f"
 
 
 # -- not mounted -----------------------------------------------------------------------------------
@@ -249,6 +266,28 @@ def test_commands_without_a_mount_leave_a_running_one_alone(
         assert str(patient.pid) in done.stderr
         assert str(patient.path) in done.stderr
     assert len(status(patient)["pending"]) == 1
+
+
+def test_what_an_earlier_mount_left_can_be_had_while_the_server_is_away(
+    patient: Mounted, centre: Server, tmp_path: Path
+) -> None:
+    """The mount can't show it before it knows who we are on the cluster; its bytes are here."""
+    leave(patient, centre, "f")
+    centre.faults([{"kind": "status", "status": 503, "body": "<html>", "count": -1}])
+    assert patient.mount().returncode == 0
+    done = patient.cli("export", "--to", tmp_path / "rescued")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(f"{tmp_path}/rescued{home_in(centre)}/f").read_bytes() == b"the bytes of f"
+    done = patient.cli("discard", patient.path, "--yes")
+    assert done.returncode == 2
+    assert "umount --now" in done.stderr
+    for order in ("retry", "sync"):
+        done = patient.cli(order)
+        assert done.returncode == 1
+        assert "not stored: /cluster: " in done.stderr
+    centre.faults([])
+    assert patient.cli("sync").returncode == 0
+    assert (local_home(centre) / "f").read_bytes() == b"the bytes of f"
 
 
 def test_what_was_discarded_goes_after_seven_days(patient: Mounted, centre: Server) -> None:

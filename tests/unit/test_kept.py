@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from firecrestfs.cache.asides import Asides
 from firecrestfs.cache.database import Database
 from firecrestfs.cache.journal import Journal, Record
+from firecrestfs.cli import main
 from firecrestfs.kept import Origin, StateDirectory, copy_out, state_directories, take_lock
 from firecrestfs.model import Kind
 from firecrestfs.vfs.lostfound import LostFound
@@ -181,3 +183,32 @@ def test_of_what_was_appended_only_that_is_copied(state: StateDirectory, tmp_pat
     assert where is not None
     assert where.name.startswith("f.appended-")
     assert where.read_bytes() == b"tent"
+
+
+@pytest.fixture
+def reopened(state: StateDirectory) -> StateDirectory:
+    """The first file was closed, and was being written again when the mount died."""
+    journal = Journal(Database(state.path / "journal.sqlite"))
+    journal.record(
+        Record("ident0", "daint", "/f", "", size=6, closed=False, promised="ident0.closed")
+    )
+    journal.close()
+    (state.path / "files/ident0.closed").write_bytes(b"closed")
+    return state
+
+
+def test_the_closed_version_is_what_waits(reopened: StateDirectory, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = CliRunner().invoke(main, ["export", "--to", str(out), "--state-dir", str(reopened.path)])
+    assert done.exit_code == 0, done.output
+    assert (out / "daint/f").read_bytes() == b"closed"
+    assert (out / "daint/f.unclosed").read_bytes() == b"content"
+
+
+def test_both_versions_are_kept_of_what_is_given_up(reopened: StateDirectory) -> None:
+    [row] = [row for row in reopened.rows() if row.path == "/daint/f"]
+    where = reopened.discard(row)
+    assert where is not None
+    assert where.read_bytes() == b"closed"
+    assert sorted(each.read_bytes() for each in reopened.lost()) == [b"closed", b"content"]
+    assert list((reopened.path / "files").iterdir()) == []

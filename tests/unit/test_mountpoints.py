@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -10,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from firecrestfs import daemon, mountpoints
+from firecrestfs.cli import main
+from firecrestfs.kept import Origin, StateDirectory, write_json
 from firecrestfs.mountpoints import FUSE_TYPE, MountRecord, mount_of, require_fit
 
 Mountinfo = Callable[..., None]
@@ -178,6 +182,49 @@ def test_a_record_of_a_dead_process_or_a_torn_one_is_none(record: MountRecord) -
     assert mountpoints.read_record(record.mountpoint) is None
     next(mountpoints.state_home().glob("mounts/*.json")).write_text("{")
     assert mountpoints.read_record(record.mountpoint) is None
+
+
+def test_a_record_of_another_process_of_that_id_is_none(record: MountRecord) -> None:
+    """After a power loss the id may be that of the desktop, which umount would end."""
+    mountpoints.write_record(record)
+    [file] = mountpoints.state_home().glob("mounts/*.json")
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps(written | {"started": "another boot 12345"}))
+    assert mountpoints.read_record(record.mountpoint) is None
+    del written["started"]
+    file.write_text(json.dumps(written))
+    assert mountpoints.read_record(record.mountpoint) == record, "of a mount of an older version"
+
+
+# -- the end of another mount --------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StateDirectory:
+    """Two servers were mounted at one place, one after the other; return what the second left."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    for number, name in enumerate(("a", "b")):
+        directory = mountpoints.state_home() / "servers" / name
+        directory.mkdir(parents=True)
+        StateDirectory(directory).belongs_to(Origin(f"https://{name}", "/mnt/hpc", 1))
+        os.utime(directory / "mounted.json", (1e9 + number, 1e9 + number))
+        write_json(directory / "last-exit.json", {"mountpoint": "/mnt/hpc", "failed": {}})
+    return StateDirectory(directory)
+
+
+def test_umount_tells_of_the_latest_mount(two_servers: StateDirectory) -> None:
+    report = {"mountpoint": "/mnt/hpc", "failed": {"/daint/f": "no room"}}
+    write_json(two_servers.path / "last-exit.json", report)
+    done = CliRunner().invoke(main, ["umount", "/mnt/hpc"])
+    assert done.exit_code == 1
+    assert "/daint/f: no room" in done.output
+
+
+def test_umount_of_a_mount_that_was_killed_is_no_success(two_servers: StateDirectory) -> None:
+    (two_servers.path / "last-exit.json").unlink()
+    done = CliRunner().invoke(main, ["umount", "/mnt/hpc"])
+    assert done.exit_code == 1
+    assert "killed" in done.output
 
 
 # -- the process's own files ---------------------------------------------------------------------

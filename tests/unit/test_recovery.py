@@ -646,3 +646,59 @@ def test_a_state_directory_inside_the_mount_is_refused(emulator: Emulator, tmp_p
         build(make_config(emulator, tmp_path), BINDING, str(tmp_path))
     assert info.value.errno == errno.EINVAL
     assert not (tmp_path / "state").exists()
+
+
+def test_what_is_set_aside_stays_when_more_of_that_file_is(
+    dying: Files, start: Start, tmp_path: Path
+) -> None:
+    """A file that can't be stored for long is written again, and the mount dies again."""
+    dying.create("f", b"closed")
+    for data in (b"first", b"second"):
+        info = dying.open("f", os.O_RDWR | os.O_TRUNC)
+        dying.ops.write(dying.path("f"), data, 0, info)
+        dying = start(write_back=1000.0)
+        dying.mount.recover()
+    assert left(tmp_path / "state" / "lost+found") == ["first", "second"]
+
+
+def test_an_unmount_right_after_the_mount_stores_what_was_left(
+    dying: Files, start: Start, there: Remote
+) -> None:
+    dying.create("f", b"precious")
+    files = start()
+    files.mount.begin_recovery()
+    assert files.sync() == {}
+    assert files.mount.pending() == []
+    assert (there.local / "f").read_bytes() == b"precious"
+
+
+def test_an_unmount_tries_what_could_not_be_taken_up(
+    dying: Files, start: Start, there: Remote, emulator: Emulator
+) -> None:
+    dying.create("f", b"precious")
+    files = start()
+    emulator.faults.add("status", "*userinfo*", status=500, body="{}", count=-1)
+    files.mount.recover()
+    emulator.faults.clear()
+    assert files.sync() == {}
+    assert files.mount.pending() == []
+    assert (there.local / "f").read_bytes() == b"precious"
+
+
+def test_what_can_not_be_taken_up_is_told_with_what_waits(
+    dying: Files, start: Start, tmp_path: Path
+) -> None:
+    """Where what was written later has to be set aside first, and can't be."""
+    dying.create("f", b"precious")
+    info = dying.open("f", os.O_RDWR)
+    dying.ops.write(dying.path("f"), b"more", 0, info)
+    lost = tmp_path / "state" / "lost+found"
+    lost.symlink_to("a disk that is not here")
+    files = start()
+    files.mount.recover()
+    [row] = files.mount.pending()
+    assert (row["path"], row["state"]) == (files.path("f"), "failed")
+    assert list(files.sync()) == [files.path("f")]
+    lost.unlink()
+    files = recovered(start)
+    assert files.mount.pending() == []
