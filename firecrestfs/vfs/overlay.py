@@ -253,6 +253,15 @@ class Overlay(Order):
                 there.replaced_by = None
             return there
 
+    def release_unreached(self, entry: Entry) -> None:
+        """Let *entry* take nobody's place where it was renamed elsewhere before it could."""
+        with self.lock:
+            there = entry.replacing
+            if there is None or entry.moving is not None:
+                return
+            if not entry.path or self._target_locked(entry) != there.origin:
+                self.release(entry)
+
     # -- inside --------------------------------------------------------------------------------
 
     def _keep_locked(self, entry: Entry) -> None:

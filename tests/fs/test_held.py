@@ -49,6 +49,8 @@ CASES: list[Case] = [
     # Two waited for each other for ever.
     ("renamed directory", "swap", "ops/stat", 4, True, LATE),
     ("edited and renamed over", "swap", "ops/stat", 3, False, BUSY),
+    # What had been renamed over waited for ever for what had its old name again.
+    ("renamed over", "rename to its old name", "ops/stat", 1, True, LATE),
     # A name that was gone was still listed.
     ("renamed and appended to", "old name again, over it", "ops/stat", 2, True, LATE),
     # A tree that was removed while it landed stayed, for what had landed.
