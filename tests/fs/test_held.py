@@ -185,6 +185,54 @@ def test_the_last_name_is_not_removed_where_its_other_was_refused(
     assert any("not linked" in line for line in fs.errors())
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "match"),
+    [
+        ("new", "rename", "ops/upload"),
+        ("new", "rename and make", "ops/upload"),
+        ("empty", "rename", "ops/extract"),
+        ("directory", "rename", "ops/*"),
+        ("symlink", "rename", "ops/*"),
+        ("renamed", "rename", "ops/extract"),
+        ("renamed", "rename to its old name", "ops/extract"),
+        ("renamed", "unlink", "ops/extract"),
+    ],
+)
+def test_a_name_given_up_while_it_lands_is_not_shown_again(
+    fs: Driver,
+    there: Path,
+    plain: KernelDriver,
+    held: Callable[..., Hold],
+    first: str,
+    then: str,
+    match: str,
+) -> None:
+    """Somebody lists the directory anew when the cluster has it there and has not yet said so."""
+    act, subject, other = FIRST[first]
+    for top in (there, plain.mountpoint):
+        plant(top)
+    tree_of(fs)
+    hold = held(match, 0, True)
+    for each in (fs, plain):
+        act(each)
+    landing = begun(fs.sync)
+    while not (there / subject).is_symlink() and not (there / subject).exists():
+        assert landing.is_alive()
+        landing.join(0.02)
+    assert hold.reached.wait(20)
+    for each in (fs, plain):
+        MEANWHILE[then](each, subject, other)
+    fs.refresh()
+    try:
+        assert tree_of(fs) == tree_of(plain)
+    finally:
+        hold.end()
+        landing.join(20)
+    fs.land()
+    fs.refresh()
+    assert tree_of(KernelDriver(there)) == tree_of(fs) == tree_of(plain)
+
+
 def begun(act: Callable[[], object]) -> threading.Thread:
     """Run *act* on another thread."""
     thread = threading.Thread(target=act, daemon=True)
