@@ -20,7 +20,7 @@ import pytest
 
 from firecrestfs.transfer import writeback
 
-from ..harness import Server
+from ..harness import Server, wait_for
 from .deeds import FIRST, MEANWHILE, OLD, plant
 from .drivers import Driver, KernelDriver, mode_of
 from .held import Hold, install
@@ -231,6 +231,27 @@ def test_a_name_given_up_while_it_lands_is_not_shown_again(
     fs.land()
     fs.refresh()
     assert tree_of(KernelDriver(there)) == tree_of(fs) == tree_of(plain)
+
+
+def test_who_waits_for_a_rename_waits_until_it_is_heard_of(
+    fs: Driver, there: Path, held: Callable[..., Hold]
+) -> None:
+    """The directory has its new name on the cluster, and the question for that goes unanswered."""
+    plant(there)
+    tree_of(fs)
+    hold = held("jobs/get", 0, False, LATE)
+    fs.rename("w/d", "w/n")
+    landing = begun(fs.sync)
+    assert hold.reached.wait(20)
+    assert wait_for((there / "w/n").exists)
+    fs.refresh()
+    found: list[object] = []
+    looking = begun(lambda: found.append(outcome(lambda: found.append(fs.listdir("w/n")))))
+    looking.join(0.3)
+    hold.go.set()
+    for each in (looking, landing):
+        each.join(20)
+    assert found == [["x", "y", "z"], "done"]
 
 
 def begun(act: Callable[[], object]) -> threading.Thread:
