@@ -133,6 +133,7 @@ class Moves:
             return
         where, now = self._mover.find(old, moving)
         entry.moving = None
+        entry.unheard = moving if where == old and entry.kind is Kind.DIRECTORY else None
         if where != old:
             self._take_target(entry, where)
         replaced = entry.replacing
@@ -183,6 +184,8 @@ class Moves:
 
         They take the name, as those of a new file would. Without any the rename has failed.
         """
+        if self._has_run_late(entry):
+            return
         path, replaced = entry.path, self._overlay.release(entry)
         entry.moving = None
         self._tree.refresh(entry.origin)
@@ -202,6 +205,18 @@ class Moves:
             self._notes.drop(replaced)
         self._notes.drop(entry)
         self._notes.report(path, "it was renamed here, but is no more on the cluster")
+
+    def _has_run_late(self, entry: Entry) -> bool:
+        """Tell whether *entry* is where a job of which nobody had heard has put it since.
+
+        What is left to do goes on from there.
+        """
+        old = entry.origin
+        if entry.unheard is not None:
+            entry.moving = entry.unheard
+            self.find(entry)
+            entry.unheard = None
+        return entry.origin != old
 
     def _take_over(self, entry: Entry, replaced: Entry) -> None:
         """Let the bytes of *entry* be stored into what it was renamed over."""

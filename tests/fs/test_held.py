@@ -246,12 +246,33 @@ def test_who_waits_for_a_rename_waits_until_it_is_heard_of(
     assert wait_for((there / "w/n").exists)
     fs.refresh()
     found: list[object] = []
-    looking = begun(lambda: found.append(outcome(lambda: found.append(fs.listdir("w/n")))))
+    looking = begun(lambda: found.append(outcome(lambda: found.append(sorted(fs.listdir("w/n"))))))
     looking.join(0.3)
     hold.go.set()
     for each in (looking, landing):
         each.join(20)
     assert found == [["x", "y", "z"], "done"]
+
+
+def test_a_job_of_which_nobody_heard_runs_late(
+    fs: Driver, there: Path, server: Server, held: Callable[..., Hold]
+) -> None:
+    """It renames a directory that has got yet another name here, and is to have that."""
+    plant(there)
+    tree_of(fs)
+    hold = held("transfer/mv", 0, True, LOST)
+    server.set(queue_seconds=1.0)
+    fs.rename("w/d", "w/n")
+    landing = begun(fs.sync)
+    assert hold.reached.wait(20)
+    fs.rename("w/n", "w/z")
+    hold.end()
+    landing.join(20)
+    fs.land()
+    assert not (there / "w/d").exists()
+    assert not (there / "w/n").exists()
+    assert sorted(os.listdir(there / "w/z")) == sorted(fs.listdir("w/z")) == ["x", "y", "z"]
+    assert fs.errors() == []
 
 
 def begun(act: Callable[[], object]) -> threading.Thread:
