@@ -170,12 +170,18 @@ class Moves:
     def _leave_both(self, entry: Entry, target: str) -> None:
         """Both names are one file on the cluster: both stay, and are shown again.
 
-        But for one that was unlinked meanwhile, under the new name.
+        But for one that was unlinked meanwhile, under the new name. What that was given since, or
+        will be by who has it open, goes into the file.
         """
         replaced, origin = self._overlay.release(entry), entry.origin
         if replaced is not None and entry.path:
             self._notes.drop(replaced)
-        self._notes.drop(entry)
+        entry.moving = None
+        if entry.path and entry.file is not None:
+            self._overlay.settle(entry, target)
+            self._notes.write_down(entry)
+        else:
+            self._notes.drop(entry)
         self._tree.forget(origin)
         self._tree.forget(target)
 
