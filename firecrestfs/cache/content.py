@@ -80,12 +80,15 @@ class ContentCache:
         return file
 
     def recover(self, ident: str, attr: Attr) -> CachedFile | None:
-        """Return the copy *ident* that an earlier process left, None where its bytes are gone."""
+        """Return the copy *ident* that an earlier process left, None where its bytes are gone.
+
+        Its time is that of its last write, until somebody knows of another.
+        """
         try:
             found = (self._dirty_dir / ident).stat()
         except FileNotFoundError:
             return None
-        shown = replace(attr, size=found.st_size)
+        shown = replace(attr, size=found.st_size, mtime_ns=found.st_mtime_ns)
         file = CachedFile(self._clean_dir, self._dirty_dir, ident, shown)
         with self._lock:
             self._files[ident] = file

@@ -145,6 +145,9 @@ class Bundler:
         self._client = client
         self._system = system
         self._leftovers = leftovers or Leftovers()
+        # Links that renames kept which failed and could not be looked at after: of which name, and
+        # the files that it may be of. While it is one of them, they are needed no more.
+        self._doubtful: dict[str, tuple[str, set[int]]] = {}
 
     def place(self, members: Iterable[Member], into: str, archive_dir: str) -> None:
         """Extract *members* in the directory *into*; the archive lies in *archive_dir* meanwhile.
@@ -180,6 +183,10 @@ class Bundler:
         for path in self._leftovers.unused():
             if links or path.endswith(_ARCHIVE):
                 self._remove(path, suppress_errors=False)
+        for keep, (name, inodes) in list(self._doubtful.items()) if links else []:
+            now = self._stat_or_none(name)
+            if now is not None and now.ino in inodes:
+                self._give_up(keep)
 
     def _remove(self, path: str, *, suppress_errors: bool = True) -> None:
         try:
@@ -288,16 +295,22 @@ class Bundler:
         except OSError:
             # Where even this fails, the links are left where they are: nothing is lost.
             self._leftovers.discard(keep)
+            self._doubtful[keep] = new, {source.ino, target.ino}
             now = self._stat_or_none(new)
             if now is not None and now.ino == source.ino and self._stat_or_none(old) is None:
                 # It was removed after all: the new name is all that is left of the source.
                 raise
             self._link_back(f"{keep}/new", new, target)
-            self._leftovers.add(keep)
-            self._remove(keep)
+            self._give_up(keep)
             raise
         self._remove(keep)
         return after
+
+    def _give_up(self, keep: str) -> None:
+        """Remove the links in *keep*, now or later: what they were kept for is in place."""
+        self._leftovers.add(keep)
+        self._doubtful.pop(keep, None)
+        self._remove(keep)
 
     def _keep_links(self, old: str, new: str, keep: str) -> None:
         """Link both files in *keep*: it proves that the cluster lets us, and keeps the target.

@@ -72,6 +72,7 @@ class Entry:
     torn: bytes = b""  # what the last store carried whose end isn't known; not kept over a death
     attempted: str = ""  # where such a store may have left a new file
     moving: Moving | None = None  # a move that was begun on the cluster
+    unheard: Moving | None = None  # one before it that seemed to have failed; a job may run late
     link_of: Entry | None = None  # a second name: the file that it is of
     links: list[Entry] = field(default_factory=list)  # files: second names that are to be made
 

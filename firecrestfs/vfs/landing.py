@@ -83,6 +83,7 @@ class Landing:
             with self._overlay.lock:
                 for each in begun:
                     each.entry.busy = False
+                    self._overlay.release_unreached(each.entry)
         return outcome
 
     def _complete(self, entries: Sequence[Entry]) -> Outcome:

@@ -132,6 +132,7 @@ class Moves:
             return
         where, now = self._mover.find(old, moving)
         entry.moving = None
+        entry.unheard = moving if where == old and entry.kind is Kind.DIRECTORY else None
         if where != old:
             self._take_target(entry, where)
         replaced = entry.replacing
@@ -168,12 +169,18 @@ class Moves:
     def _leave_both(self, entry: Entry, target: str) -> None:
         """Both names are one file on the cluster: both stay, and are shown again.
 
-        But for one that was unlinked meanwhile, under the new name.
+        But for one that was unlinked meanwhile, under the new name. What that was given since, or
+        will be by who has it open, goes into the file.
         """
         replaced, origin = self._overlay.release(entry), entry.origin
         if replaced is not None and entry.path:
             self._notes.drop(replaced)
-        self._notes.drop(entry)
+        entry.moving = None
+        if entry.path and entry.file is not None:
+            self._overlay.settle(entry, target)
+            self._notes.write_down(entry)
+        else:
+            self._notes.drop(entry)
         self._tree.forget(origin)
         self._tree.forget(target)
 
@@ -182,6 +189,8 @@ class Moves:
 
         They take the name, as those of a new file would. Without any the rename has failed.
         """
+        if self._has_run_late(entry):
+            return
         path, replaced = entry.path, self._overlay.release(entry)
         entry.moving = None
         self._tree.refresh(entry.origin)
@@ -201,6 +210,18 @@ class Moves:
             self._notes.drop(replaced)
         self._notes.drop(entry)
         self._notes.report(path, "it was renamed here, but is no more on the cluster")
+
+    def _has_run_late(self, entry: Entry) -> bool:
+        """Tell whether *entry* is where a job of which nobody had heard has put it since.
+
+        What is left to do goes on from there.
+        """
+        old = entry.origin
+        if entry.unheard is not None:
+            entry.moving = entry.unheard
+            self.find(entry)
+            entry.unheard = None
+        return entry.origin != old
 
     def _take_over(self, entry: Entry, replaced: Entry) -> None:
         """Let the bytes of *entry* be stored into what it was renamed over."""

@@ -40,7 +40,9 @@ class Notes:
         self._overlay.forget(entry)
         # A file may have waited for nothing but this name.
         self.write_down(entry, *([] if entry.link_of is None else [entry.link_of]))
-        if entry.file is not None and not entry.file.opens:
+        # Of what was unlinked here whoever has it open goes on with it; of anything else they shall
+        # find out that nothing that they write would be stored.
+        if entry.file is not None and (entry.path or not entry.file.opens):
             self._content.drop(entry.file)
 
     def tidy(self, entry: Entry) -> None:

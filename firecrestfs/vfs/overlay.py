@@ -94,6 +94,7 @@ class Overlay(Order):
             entry.path = ""
             self._note_locked(entry)
             self._note_attempt_locked(entry)
+            self._note_heading_locked(entry)
 
     def move(self, entry: Entry, new: str) -> list[Entry]:
         """Show *entry*, with all below it, at *new*; return the entries that moved.
@@ -112,6 +113,8 @@ class Overlay(Order):
                 self._show_locked(each, new + each.path[len(old) :])
             for hidden in [key for key in self._orphans if is_below(key, old)]:
                 self._orphans[new + hidden[len(old) :]] = self._orphans.pop(hidden)
+            for each in moved:
+                self._note_heading_locked(each)
             return moved
 
     def settle(self, entry: Entry, origin: str) -> list[Entry]:
@@ -253,6 +256,15 @@ class Overlay(Order):
                 there.replaced_by = None
             return there
 
+    def release_unreached(self, entry: Entry) -> None:
+        """Let *entry* take nobody's place where it was renamed elsewhere before it could."""
+        with self.lock:
+            there = entry.replacing
+            if there is None or entry.moving is not None:
+                return
+            if not entry.path or self._target_locked(entry) != there.origin:
+                self.release(entry)
+
     # -- inside --------------------------------------------------------------------------------
 
     def _keep_locked(self, entry: Entry) -> None:
@@ -289,6 +301,16 @@ class Overlay(Order):
     def _note_attempt_locked(self, entry: Entry) -> None:
         if entry.attempted and not entry.path and not entry.origin:
             self._attempts[entry.attempted].append(entry)
+
+    def _note_heading_locked(self, entry: Entry) -> None:
+        """Note whether *entry*, shown elsewhere now, is about to be at a name that it had."""
+        at = entry.heading
+        if self._heading_locked(at) is not entry:
+            return
+        if entry.path and self.planned(entry) == at:
+            self._strays.discard(at)
+        else:
+            self._strays.add(at)
 
     def _forget_attempt_locked(self, entry: Entry) -> None:
         known = self._attempts.get(entry.attempted, [])

@@ -31,6 +31,7 @@ class Places:
         # Where stores of what was unlinked may have landed.
         self._attempts: defaultdict[str, list[Entry]] = defaultdict(list)
         self._heading: dict[str, Entry] = {}  # where the cluster is putting entries right now
+        self._strays: set[str] = set()  # those of these places that are shown elsewhere by now
         self._orphans: dict[str, Entry] = {}  # hidden path → entry that was unlinked while open
         self._odd: set[str] = set()  # idents of what can make others' paths differ from origins
         self.moves = 0  # counts what has got another origin
@@ -67,7 +68,7 @@ class Places:
 
     def locate(self, path: str) -> str | None:
         """Return where the cluster has what *path* shows; None where it can have nothing."""
-        if not self._odd:
+        if not (self._odd or self._strays):
             entry = self._shown.get(path)
             return path if entry is None or entry.origin else None
         with self.lock:
@@ -84,7 +85,7 @@ class Places:
 
     def hidden_names(self, remote_directory: str) -> set[str]:
         """Return the names in *remote_directory* of what was unlinked or renamed away here."""
-        if not self._odd:
+        if not (self._odd or self._strays):
             return set()
         with self.lock:
             away = {
@@ -92,8 +93,9 @@ class Places:
                 for name in self._origin_names.get(remote_directory, ())
                 if not self._is_home_locked(self._origins[join(remote_directory, name)])
             }
-            attempts = (split(path) for path in self._attempts)
-            return away | {name for above, name in attempts if above == remote_directory}
+            strays = [path for path in list(self._strays) if self._is_stray_locked(path)]
+            unwanted = (split(path) for path in (*self._attempts, *strays))
+            return away | {name for above, name in unwanted if above == remote_directory}
 
     def all(self) -> list[Entry]:
         """Return all entries."""
@@ -110,6 +112,7 @@ class Places:
         with self.lock:
             entry.heading = target
             self._heading[target] = entry
+            self._strays.discard(target)
 
     def _heading_locked(self, target: str | None) -> Entry | None:
         """Return what is about to be at *target*, wherever it is shown by now."""
@@ -121,7 +124,12 @@ class Places:
         if under_way and self._idents.get(entry.ident) is entry:
             return entry
         self._heading.pop(target or "")
+        self._strays.discard(target or "")
         return None
+
+    def _is_stray_locked(self, remote: str) -> bool:
+        """Tell whether what may be at *remote* by now has got another name here, or none."""
+        return remote in self._strays and self._heading_locked(remote) is not None
 
     def moving_at(self, origin: str) -> list[Entry]:
         """Return what the cluster has at *origin* and above, and is renaming right now.
@@ -174,7 +182,7 @@ class Places:
         # Something else that was there, or may land there, is shown elsewhere now or not at all.
         at = remote
         while at != top and at != "/":
-            if at in self._origins or at in self._attempts:
+            if at in self._origins or at in self._attempts or self._is_stray_locked(at):
                 return None
             at = directory_of(at)
         return remote

@@ -45,6 +45,7 @@ class Steady:
         for entry in self._overlay.moving_at(origin):
             if entry.busy:
                 self._stores.settle(entry)
-            else:
+            if entry.moving is not None:
+                # Not heard of, it may have been carried out all the same: the next try finds out.
                 with suppress(OSError):
                     self._stores.store_now(entry)

@@ -17,7 +17,7 @@ from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.metadata import MetadataCache, boottime
 from firecrestfs.errors import is_transient, os_error, tells_nothing
 from firecrestfs.model import Attr, DirEntry, Features, Kind, Source, System
-from firecrestfs.paths import directory_of, is_below, join, split
+from firecrestfs.paths import directory_of, is_below, join, name_of, split
 from firecrestfs.transfer.carrying import is_sendable
 
 from . import guard, links
@@ -101,11 +101,13 @@ class RemoteTree:
         found = self._metadata.lookup(path)
         if isinstance(found, Attr):
             return found
-        if found is False:
+        # No listing tells of a file that stepped aside: it is asked for alone.
+        alone = guard.is_housekeeping(name_of(path))
+        if found is False and not alone:
             guard.refuse_too_long(path)
             raise os_error(errno.ENOENT, path)
         try:
-            return self._look_up(path)
+            return self.look_again(path) if alone else self._look_up(path)
         except OSError as exc:
             return self._as_it_was(path, exc)
 

@@ -95,6 +95,8 @@ class RemoteView:
             return self.litter.attr(path)
         if path in self._home_paths:
             return self._home_link_attr(path)
+        if guard.is_housekeeping(name_of(path)):
+            raise os_error(errno.ENOENT, path)
         return self._steady.ask(lambda: self._require_origin(path), self._tree.getattr)
 
     def remote_attr(self, path: str, entry: Entry | None) -> Attr | None:

@@ -20,7 +20,7 @@ import pytest
 
 from firecrestfs.transfer import writeback
 
-from ..harness import Server
+from ..harness import Server, wait_for
 from .deeds import FIRST, MEANWHILE, OLD, plant
 from .drivers import Driver, KernelDriver, mode_of
 from .held import Hold, install
@@ -49,6 +49,8 @@ CASES: list[Case] = [
     # Two waited for each other for ever.
     ("renamed directory", "swap", "ops/stat", 4, True, LATE),
     ("edited and renamed over", "swap", "ops/stat", 3, False, BUSY),
+    # What had been renamed over waited for ever for what had its old name again.
+    ("renamed over", "rename to its old name", "ops/stat", 1, True, LATE),
     # A name that was gone was still listed.
     ("renamed and appended to", "old name again, over it", "ops/stat", 2, True, LATE),
     # A tree that was removed while it landed stayed, for what had landed.
@@ -181,6 +183,96 @@ def test_the_last_name_is_not_removed_where_its_other_was_refused(
     fs.land()
     assert fs.listdir() == os.listdir(there) == ["a"]
     assert any("not linked" in line for line in fs.errors())
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "match"),
+    [
+        ("new", "rename", "ops/upload"),
+        ("new", "rename and make", "ops/upload"),
+        ("empty", "rename", "ops/extract"),
+        ("directory", "rename", "ops/*"),
+        ("symlink", "rename", "ops/*"),
+        ("renamed", "rename", "ops/extract"),
+        ("renamed", "rename to its old name", "ops/extract"),
+        ("renamed", "unlink", "ops/extract"),
+    ],
+)
+def test_a_name_given_up_while_it_lands_is_not_shown_again(
+    fs: Driver,
+    there: Path,
+    plain: KernelDriver,
+    held: Callable[..., Hold],
+    first: str,
+    then: str,
+    match: str,
+) -> None:
+    """Somebody lists the directory anew when the cluster has it there and has not yet said so."""
+    act, subject, other = FIRST[first]
+    for top in (there, plain.mountpoint):
+        plant(top)
+    tree_of(fs)
+    hold = held(match, 0, True)
+    for each in (fs, plain):
+        act(each)
+    landing = begun(fs.sync)
+    while not (there / subject).is_symlink() and not (there / subject).exists():
+        assert landing.is_alive()
+        landing.join(0.02)
+    assert hold.reached.wait(20)
+    for each in (fs, plain):
+        MEANWHILE[then](each, subject, other)
+    fs.refresh()
+    try:
+        assert tree_of(fs) == tree_of(plain)
+    finally:
+        hold.end()
+        landing.join(20)
+    fs.land()
+    fs.refresh()
+    assert tree_of(KernelDriver(there)) == tree_of(fs) == tree_of(plain)
+
+
+def test_who_waits_for_a_rename_waits_until_it_is_heard_of(
+    fs: Driver, there: Path, held: Callable[..., Hold]
+) -> None:
+    """The directory has its new name on the cluster, and the question for that goes unanswered."""
+    plant(there)
+    tree_of(fs)
+    hold = held("jobs/get", 0, False, LATE)
+    fs.rename("w/d", "w/n")
+    landing = begun(fs.sync)
+    assert hold.reached.wait(20)
+    assert wait_for((there / "w/n").exists)
+    fs.refresh()
+    found: list[object] = []
+    looking = begun(lambda: found.append(outcome(lambda: found.append(sorted(fs.listdir("w/n"))))))
+    looking.join(0.3)
+    hold.go.set()
+    for each in (looking, landing):
+        each.join(20)
+    assert found == [["x", "y", "z"], "done"]
+
+
+def test_a_job_of_which_nobody_heard_runs_late(
+    fs: Driver, there: Path, server: Server, held: Callable[..., Hold]
+) -> None:
+    """It renames a directory that has got yet another name here, and is to have that."""
+    plant(there)
+    tree_of(fs)
+    hold = held("transfer/mv", 0, True, LOST)
+    server.set(queue_seconds=1.0)
+    fs.rename("w/d", "w/n")
+    landing = begun(fs.sync)
+    assert hold.reached.wait(20)
+    fs.rename("w/n", "w/z")
+    hold.end()
+    landing.join(20)
+    fs.land()
+    assert not (there / "w/d").exists()
+    assert not (there / "w/n").exists()
+    assert sorted(os.listdir(there / "w/z")) == sorted(fs.listdir("w/z")) == ["x", "y", "z"]
+    assert fs.errors() == []
 
 
 def begun(act: Callable[[], object]) -> threading.Thread:

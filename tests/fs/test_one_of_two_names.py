@@ -81,3 +81,58 @@ def test_an_edit_in_place_changes_both(fs: Driver, there: Path) -> None:
     fs.write_file("one", b"edited")
     fs.land()
     assert (there / "two").read_bytes() == b"edited"
+
+
+def write_it(fs: Driver) -> None:
+    fs.write_file("two", b"written after")
+
+
+def write_it_later(fs: Driver) -> None:
+    fd = fs.open("two", os.O_RDWR | os.O_TRUNC)
+    fs.write(fd, b"written after")
+    fs.land()
+    fs.close(fd)
+
+
+def write_what_was_open(fs: Driver) -> None:
+    fd = fs.open("two", os.O_RDWR)
+    fs.land()
+    fs.pwrite(fd, b"written after" + bytes(len(OLD)), 0)
+    fs.ftruncate(fd, len(b"written after"))
+    fs.close(fd)
+
+
+@pytest.mark.parametrize(
+    "act", [write_it, write_it_later, write_what_was_open], ids=lambda act: act.__name__
+)
+def test_what_is_written_after_one_name_took_the_other(
+    fs: Driver, there: Path, act: Callable[[Driver], None]
+) -> None:
+    """As rename(2) has it both names stay, which is found out when it is carried out."""
+    (there / "one").write_bytes(OLD)
+    os.link(there / "one", there / "two")
+    fs.refresh()
+    fs.rename("one", "two")
+    act(fs)
+    fs.land()
+    fs.refresh()
+    assert sorted(fs.listdir()) == sorted(os.listdir(there)) == ["one", "two"]
+    assert (there / "two").read_bytes() == fs.read_file("two") == b"written after"
+    assert (there / "one").samefile(there / "two")
+    assert fs.errors() == []
+
+
+@pytest.mark.parametrize("then", ["mode", "time"])
+def test_what_is_set_after_one_name_took_the_other(fs: Driver, there: Path, then: str) -> None:
+    (there / "one").write_bytes(OLD)
+    os.link(there / "one", there / "two")
+    fs.refresh()
+    fs.rename("one", "two")
+    if then == "mode":
+        fs.chmod("two", 0o600)
+    else:
+        fs.utime("two", 10**18, 10**18)
+    fs.land()
+    found = (there / "two").stat()
+    assert found.st_mode & 0o777 == 0o600 if then == "mode" else found.st_mtime_ns == 10**18
+    assert (there / "one").samefile(there / "two")

@@ -426,3 +426,22 @@ def test_what_comes_to_a_name_that_a_file_is_being_renamed_to(
     assert {name: (there / name).read_bytes() for name in os.listdir(there)} == expected
     assert {name: fs.read_file(name) for name in fs.listdir()} == expected
     assert fs.errors() == []
+
+
+def test_who_writes_what_vanished_when_it_was_renamed_is_told(fs: Driver, there: Path) -> None:
+    """Nothing would store it: the name is given up, since nothing had been written by then."""
+    (there / "f").write_bytes(b"old")
+    fs.refresh()
+    reader, writer = fs.open("f"), fs.open("f", os.O_RDWR)
+    assert fs.pread(reader, 10, 0) == b"old"
+    fs.rename("f", "g")
+    (there / "f").unlink()
+    fs.land()
+    with pytest.raises(OSError) as info:
+        fs.pwrite(writer, b"new", 0)
+    assert info.value.errno == errno.ESTALE
+    assert fs.pread(reader, 10, 0) == b"old"
+    for fd in (reader, writer):
+        fs.close(fd)
+    assert os.listdir(there) == []
+    assert any("no more on the cluster" in line for line in fs.errors())

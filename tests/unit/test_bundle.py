@@ -351,6 +351,26 @@ def test_links_that_could_not_be_removed_are_swept_later(
     assert os.listdir(two.local / "d") == ["new"]
 
 
+@pytest.mark.parametrize("then", ["nothing", "again"])
+def test_links_of_a_rename_that_ended_out_of_reach_are_swept_later(
+    bundler: Bundler, client: TypedClient, two: Remote, emulator: Emulator, then: str
+) -> None:
+    """The server is gone between two steps: nobody could look what had become of the target."""
+    source, target = (client.stat("cluster", two / name) for name in ("old", "d/new"))
+    emulator.faults.add("status", "ops/upload", status=500, after=1, count=1)
+    emulator.faults.add("status", "ops/stat", status=500, after=2, count=2)
+    with pytest.raises(OSError):
+        bundler.rename(two / "old", two / "d/new", source, target)
+    survives(two)
+    emulator.faults.clear()
+    if then == "again":
+        rename(bundler, client, two / "old", two / "d/new")
+    bundler.sweep()
+    assert os.listdir(two.local / "d") == ["new"]
+    assert (two.local / "d/new").read_text() == ("source" if then == "again" else "target")
+    assert (two.local / "d/new").stat().st_nlink == 1
+
+
 def test_a_refused_link_keeps_the_target(
     bundler: Bundler, client: TypedClient, two: Remote
 ) -> None:

@@ -630,6 +630,43 @@ def test_what_has_landed_once_is_based_on_what_landed(start: Start, there: Remot
     assert (there.local / "f").read_text() == "three"
 
 
+def test_an_edit_shows_the_time_at_which_it_was_made(
+    start: Start, dying: Files, there: Remote
+) -> None:
+    """Not that of what it was made from: programs that build would take it for older."""
+    (there.local / "f").write_text("one")
+    os.utime(there.local / "f", ns=(1_000_000_000 * SECOND,) * 2)
+    dying.refresh()
+    info = dying.open("f", os.O_RDWR | os.O_TRUNC)
+    dying.ops.write(dying.path("f"), b"two", 0, info)
+    dying.close("f", info)
+    written = dying.stat("f")["st_mtime"]
+    files = start(write_back=1000.0)
+    files.mount.recover()
+    before = files.stat("f")["st_mtime"]
+    assert abs(before - written) < SECOND
+    assert files.sync() == {}
+    assert files.stat("f")["st_mtime"] == before
+
+
+def test_what_had_stepped_aside_is_found(start: Start, dying: Files, there: Remote) -> None:
+    """Two were swapping names; no listing tells of the hidden one that the cluster has by now."""
+    (there.local / "f").write_text("one")
+    dying.refresh()
+    dying.ops.rename(dying.path("f"), dying.path("g"))
+    record = dying.mount.journal.records()[0]
+    (there.local / "f").rename(there.local / ".fcfs-aside")
+    dying.mount.journal.record(replace(record, origin=there / ".fcfs-aside"))
+    files = start(write_back=1000.0)
+    files.mount.recover()
+    assert files.stat("g")["st_size"] == 3
+    assert [name for name, *_ in files.ops.readdir(files.path(""), None)] == [".", "..", "g"]
+    with pytest.raises(OSError):
+        files.stat(".fcfs-aside")
+    assert files.sync() == {}
+    assert there.names() == ["g"]
+
+
 def test_a_mount_takes_nothing_up_of_one_that_has_stored_all(start: Start, there: Remote) -> None:
     files = start()
     files.stat("")
