@@ -174,6 +174,7 @@ class TransferEngine:
             return self._make_link(item)
         if item.tail is None:
             self.refuse_size(item.path, item.size)
+            self._large.require_way(item)
         now = self.files.stat_or_none(item.path)
         if now is not None and takes_a_links_place(item, now):
             # Uploads follow links: what was renamed over the link must not go into its target.
