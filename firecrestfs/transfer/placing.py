@@ -26,7 +26,8 @@ _SECOND = 1_000_000_000
 BEGUN = ".into"
 _CHANGED = "the file was changed meanwhile"
 _CHANGED_BY = f'changed() {{ echo "{_CHANGED}"; exit 3; }}\n'
-#: Jobs may wait for long: they look once more whether the target is as it was.
+#: Jobs may wait for long: they look once more whether the target is as it was. One of two may come
+#: when the other is done and what it wrote is being removed: it opens that before it empties.
 _COPY = """[ -e "$target" ] || changed
 exec 9<"$target"
 flock -w 60 9 || true
@@ -40,8 +41,10 @@ elif [ -e "$begun" ]; then
 else
   exit 0
 fi
-cat -- "$begun" > "$target"
-cmp -s -- "$begun" "$target" || changed
+exec 8<"$begun"
+! cmp -s /dev/fd/8 /dev/fd/9 || exit 0
+cat <&8 > "$target"
+cmp -s /dev/fd/8 "$target" || changed
 """
 _MOVE = """[ -e "$source" ] || exit 0
 known=${ino:+"$ino $size $mtime"}
@@ -128,7 +131,7 @@ class Placing:
 
     def _copy_into(self, source: str, item: StoreItem, now: Attr) -> Attr:
         """Write into the file *now*, which keeps its inode, names, owner and ACL."""
-        self._jobs.run("copy", _script(_COPY, source, item.path, now))
+        self._jobs.run("copy", copy_script(source, item.path, now))
         after = self._client.stat(self._system, item.path)
         if (after.ino, after.size) != (now.ino, item.size):
             raise os_error(errno.EAGAIN, item.path, "it changed right after it was stored")
@@ -155,6 +158,11 @@ class Placing:
 def _in_group(landing: Landing, now: Attr) -> bool:
     """Tell whether who may use the file *now* as its group may use what has landed, too."""
     return landing.attr is None or landing.attr.gid == now.gid
+
+
+def copy_script(source: str, target: str, now: Attr) -> str:
+    """Return the commands that write *source* into *target*, still *now*, however often run."""
+    return _script(_COPY, source, target, now)
 
 
 def _script(text: str, source: str, target: str, now: Attr | None) -> str:
