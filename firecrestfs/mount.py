@@ -281,6 +281,7 @@ class _Connector:
             self.sealer.seal,
             write_through=self.config.write_through,
             remote_fsync=self.config.fsync == "remote",
+            interrupted=interrupted,
         )
 
     def _identity(self, system: str, user: UserInfo) -> Identity:

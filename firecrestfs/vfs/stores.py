@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: How long an operation that can't go on without it waits for a store that is running.
 _IDLE_S = 60.0
+#: What waits as long as a large file takes is told of a failure after so many tries.
+_TRIES = 3
 
 
 class Stores:
@@ -56,12 +58,14 @@ class Stores:
         *,
         write_through: bool = False,
         remote_fsync: bool = False,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         """*seal* returns when everything written down so far survives a power loss.
 
         *write_through*: every close waits until the cluster has the file; *remote_fsync*: every
-        fsync does.
+        fsync does. *interrupted* tells whether the caller of these waits no more.
         """
+        self._interrupted = interrupted
         self._write_through = write_through
         self._remote_fsync = remote_fsync
         self.seal = seal
@@ -130,7 +134,7 @@ class Stores:
             self.note(entry)
             file.drop_promised()
             if self._write_through:
-                self.store_now(entry)
+                self.store_now(entry, patient=True)
 
     def synced(self, file: CachedFile) -> None:
         """Make what was written down durable. Raises why the last store failed, if it did."""
@@ -139,7 +143,7 @@ class Stores:
         if entry is None:
             return
         if self._remote_fsync and self._overlay.differs(entry):
-            self.store_now(entry)
+            self.store_now(entry, patient=True)
         failure = self.failure(entry)
         if failure is not None:
             raise failure
@@ -211,14 +215,23 @@ class Stores:
         if entry.busy:
             self._queue.wait_idle(entry.ident, _IDLE_S)
 
-    def store_now(self, entry: Entry) -> None:
-        """Return when the cluster knows all of *entry* but its time. Raises why it doesn't."""
+    def store_now(self, entry: Entry, *, patient: bool = False) -> None:
+        """Return when the cluster knows all of *entry* but its time. Raises why it doesn't.
+
+        *patient*: as long as a large file gets on, or until the caller is interrupted (EINTR).
+        """
+        patient = patient and self._is_heavy(entry.ident)
+
+        def is_done() -> bool:
+            return self._is_known(entry) or (patient and self._interrupted())
+
         if self._is_known(entry):
             return
-        entries = self._with_blockers([entry])
-        failed = self._flush(entries, _IDLE_S, lambda: self._is_known(entry), None)
+        limit, tries = (None, _TRIES) if patient else (_IDLE_S, None)
+        failed = self._flush(self._with_blockers([entry]), limit, is_done, tries)
         if entry.ident in failed and not self._is_known(entry):
-            raise failed[entry.ident] or os_error(errno.ETIMEDOUT, None, "not stored in time")
+            code = errno.EINTR if patient else errno.ETIMEDOUT
+            raise failed[entry.ident] or os_error(code, None, "not stored in time")
 
     def _is_known(self, entry: Entry) -> bool:
         """Tell whether the cluster has *entry* but for a time, which its scheduler may let wait."""
