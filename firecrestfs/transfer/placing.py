@@ -6,6 +6,7 @@ import errno
 import logging
 import socket
 import time
+from collections.abc import Callable, Collection
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import UploadRecord
@@ -34,7 +35,8 @@ flock -w 60 9 || true
 read -r inode now time < <(stat -L -c '%i %s %Y' /dev/fd/9)
 [ "$inode" = "$ino" ] || changed
 if [ -e "$source" ]; then
-  [ "$now $time" = "$size $mtime" ] || changed
+  [ "$now" = "$size" ] || changed
+  case " $times " in *" $time "*) ;; *) changed ;; esac
   mv -T -- "$source" "$begun"
 elif [ -e "$begun" ]; then
   cmp -s -- <(head -c "$now" -- "$begun") /dev/fd/9 || changed
@@ -65,7 +67,10 @@ class Placing:
         features: Features,
         bundler: Bundler,
         jobs: RemoteJobs,
+        given: Callable[[str], Collection[int]] = lambda path: (),
     ) -> None:
+        """*given*: the times (s) that jobs of ours may give a file meanwhile."""
+        self._given = given
         self._client = client
         self._system = system
         self._user = user
@@ -86,7 +91,7 @@ class Placing:
         own: raises the `ConflictError` that tells.
         """
         now = self._stat_or_none(item.path)
-        if not _same(before, now):
+        if not (_same(before, now) or self._is_touched(item.path, before, now)):
             raise self._beside(item, landing)
         try:
             if now is not None and not self._may_take_the_name(item, now, landing):
@@ -100,6 +105,12 @@ class Placing:
                 raise
             raise self._beside(item, landing) from exc
         return None
+
+    def _is_touched(self, path: str, before: Attr | None, now: Attr | None) -> bool:
+        """Tell whether *now* is *before* with the time that it had been waiting for."""
+        if before is None or now is None or now.mtime_ns // _SECOND not in self._given(path):
+            return False
+        return (before.kind, before.ino, before.size) == (now.kind, now.ino, now.size)
 
     def _may_take_the_name(self, item: StoreItem, now: Attr, landing: Landing) -> bool:
         shall = takes_one_of_several(item, now)
@@ -131,7 +142,7 @@ class Placing:
 
     def _copy_into(self, source: str, item: StoreItem, now: Attr) -> Attr:
         """Write into the file *now*, which keeps its inode, names, owner and ACL."""
-        self._jobs.run("copy", copy_script(source, item.path, now))
+        self._jobs.run("copy", copy_script(source, item.path, now, self._given(item.path)))
         after = self._client.stat(self._system, item.path)
         if (after.ino, after.size) != (now.ino, item.size):
             raise os_error(errno.EAGAIN, item.path, "it changed right after it was stored")
@@ -160,9 +171,13 @@ def _in_group(landing: Landing, now: Attr) -> bool:
     return landing.attr is None or landing.attr.gid == now.gid
 
 
-def copy_script(source: str, target: str, now: Attr) -> str:
-    """Return the commands that write *source* into *target*, still *now*, however often run."""
-    return _script(_COPY, source, target, now)
+def copy_script(source: str, target: str, now: Attr, given: Collection[int] = ()) -> str:
+    """Return the commands that write *source* into *target*, still *now*, however often run.
+
+    Or with one of the times *given* (s).
+    """
+    times = (now.mtime_ns // _SECOND, *given)
+    return f"times='{' '.join(map(str, times))}'\n{_script(_COPY, source, target, now)}"
 
 
 def _script(text: str, source: str, target: str, now: Attr | None) -> str:

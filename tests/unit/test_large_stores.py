@@ -110,6 +110,27 @@ def test_its_group_stays(start: Start, there: Remote) -> None:
     assert (found.st_gid, found.st_mode & 0o777) == (4321, 0o660)
 
 
+@pytest.mark.parametrize("names", [1, 2])
+def test_its_time_is_given_while_it_is_stored(
+    start: Start, emulator: Emulator, there: Remote, names: int
+) -> None:
+    """The job that gives it has been waiting since an earlier change: nobody else's, it is."""
+    files = start()
+    files.create("f", blob())
+    sync(files)
+    if names == 2:
+        (there.local / "same").hardlink_to(there.local / "f")
+    files.refresh()
+    emulator.knobs.put("queue_seconds", 3.0)
+    files.ops.utimens(files.path("f"), (10**18, 10**18))
+    wait_until(lambda: ask(emulator, "jobs/submit") == 1, 20)
+    edit(files, "f", blob(seed=2), flags=os.O_TRUNC)
+    sync(files)
+    assert there.names() == ["f", "same"][:names]
+    assert {(there.local / name).read_bytes() for name in there.names()} == {blob(seed=2)}
+    assert files.mount.errors.lines() == []
+
+
 # -- what has landed, although nobody heard of it ------------------------------------------------
 
 
