@@ -105,7 +105,7 @@ class TransferEngine:
         for item in sorted(batch, key=lambda each: each.path):
             if item.key not in results:
                 results[item.key] = self._outcome_of(item, refused)
-        stored = (each for each in batch if isinstance(results[each.key], Attr))
+        stored = (each for each in batch if isinstance(results[each.key], Attr | ConflictError))
         self._large.outdated(each.ident for each in stored if each.local is None)
         for attr in results.values():
             if isinstance(attr, Attr) and attr.nlink > 1:

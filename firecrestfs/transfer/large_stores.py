@@ -19,7 +19,13 @@ from collections.abc import Callable, Iterable
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers, UploadRecord
-from firecrestfs.errors import ConflictError, FirecrestException, NotAppendedError, os_error
+from firecrestfs.errors import (
+    ConflictError,
+    FirecrestException,
+    NotAppendedError,
+    NotYetError,
+    os_error,
+)
 from firecrestfs.model import Attr, Features, Kind, LocalFile, StoreItem, System, UserInfo
 
 from .aliases import Aliases
@@ -141,10 +147,7 @@ class LargeStores:
             raise
         if copied is not None:
             assert item.local is not None
-            # From here on we know our bytes again by what they were written into.
-            self.transfers.landed(item.local.ident, copied.ino, copied.mtime_ns // _SECOND)
-            self.leftovers.expect(landing.temporary + BEGUN)
-            self.leftovers.remove(landing.temporary + BEGUN)
+            self._has_copied(item.local.ident, landing.temporary, copied)
         self.leftovers.gone(landing.temporary)
 
     def append(
@@ -286,9 +289,32 @@ class LargeStores:
         record = self.transfers.upload(item.ident)
         if record is None:
             return False
-        # Where a job did, the next one finds out whether what is there is ours.
-        begun = is_of(record, item) and self._placing.begun(record) is not None
-        return begun or record.temporary == item.path
+        if record.temporary == item.path:
+            return True
+        begun = self._placing.begun(record) is not None
+        if begun and not is_of(record, item):
+            # Only a job can tell whether what is there is ours: one that completes it first.
+            return self._finished(record, item)
+        # Where it is of this version, the next one finds that out.
+        return begun
+
+    def _finished(self, record: UploadRecord, item: StoreItem) -> bool:
+        """Return False where an earlier version can't be completed: somebody else has changed it.
+
+        Raises `NotYetError` once it is complete, and known for ours.
+        """
+        after = self._placing.finish(record, item.path)
+        if after is None:
+            return False
+        self._has_copied(record.ident, record.temporary, after)
+        raise NotYetError(item.path, 0.0, "an earlier version of it has been completed first")
+
+    def _has_copied(self, ident: str, temporary: str, copied: Attr) -> None:
+        """Note that what has landed as *temporary* is in its target, *copied*, as well."""
+        # From here on we know our bytes again by what they were written into.
+        self.transfers.landed(ident, copied.ino, copied.mtime_ns // _SECOND)
+        self.leftovers.expect(temporary + BEGUN)
+        self.leftovers.remove(temporary + BEGUN)
 
 
 def is_of(record: UploadRecord, item: StoreItem) -> bool:

@@ -95,7 +95,7 @@ class Placing:
             raise self._beside(item, landing)
         try:
             if now is not None and not self._may_take_the_name(item, now, landing):
-                return self._copy_into(landing.temporary, item, now)
+                return self._copy_into(landing.temporary, item.path, item.size, now)
             wanted = item.mode if now is None or item.mode is not None else now.mode
             if wanted is not None and landing.attr is not None and wanted != landing.attr.mode:
                 self._client.chmod(self._system, landing.temporary, wanted)
@@ -125,6 +125,19 @@ class Placing:
             return None
         return Landing(record.temporary, attr, ())
 
+    def finish(self, record: UploadRecord, path: str) -> Attr | None:
+        """Let a job write into *path* what is missing there of *record*, which one has begun.
+
+        Return what is there then; None where it isn't a beginning of that any more.
+        """
+        now = self._client.stat(self._system, path)
+        try:
+            return self._copy_into(record.temporary, path, record.size, now)
+        except OSError as exc:
+            if _CHANGED not in str(exc.strerror):
+                raise
+            return None
+
     def _rename(self, old: str, new: str) -> None:
         if self._features.rename:
             self._client.rename(self._system, old, new)
@@ -140,12 +153,12 @@ class Placing:
             log.info("%s is renamed by a job: %s", new, exc)
             self._jobs.run("rename", _script(_MOVE, old, new, now))
 
-    def _copy_into(self, source: str, item: StoreItem, now: Attr) -> Attr:
-        """Write into the file *now*, which keeps its inode, names, owner and ACL."""
-        self._jobs.run("copy", copy_script(source, item.path, now, self._given(item.path)))
-        after = self._client.stat(self._system, item.path)
-        if (after.ino, after.size) != (now.ino, item.size):
-            raise os_error(errno.EAGAIN, item.path, "it changed right after it was stored")
+    def _copy_into(self, source: str, path: str, size: int, now: Attr) -> Attr:
+        """Write *size* bytes into the file *now*, which keeps its inode, names, owner and ACL."""
+        self._jobs.run("copy", copy_script(source, path, now, self._given(path)))
+        after = self._client.stat(self._system, path)
+        if (after.ino, after.size) != (now.ino, size):
+            raise os_error(errno.EAGAIN, path, "it changed right after it was stored")
         return after
 
     def _beside(self, item: StoreItem, landing: Landing) -> ConflictError:
