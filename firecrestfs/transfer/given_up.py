@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from firecrestfs.api.tickets import Standing, Ticket
@@ -58,8 +59,31 @@ class GivenUp:
 
         Whatever came after: another version, a rename, another copy under that name.
         """
-        records = [*self._transfers.uploads(self._system), *self._buried]
-        return any(is_landed(each, now) for each in records)
+        return any(is_landed(each, now) for each in self._known())
+
+    def may_have_stored(self, path: str) -> bool:
+        """Tell whether only a stat of *path* can answer that: a listing tells no inode."""
+        return any(each.landed and each.path == path for each in self._known())
+
+    def left_by(self, gone: Collection[str]) -> Callable[[str], bool]:
+        """Return what tells whether a path is ours, and of no use once the files *gone* are."""
+        records = self._transfers.uploads(self._system)
+        unwanted = [
+            each.temporary
+            for each in records
+            if not is_in_place(each) and (not each.path or each.path in gone)
+        ]
+        folders = {folder_of_ours(each) for each in unwanted}
+
+        def is_left(path: str) -> bool:
+            # Behind a dot: what is being put together there, or written into its target.
+            ours = any(path == each or path.startswith(f"{each}.") for each in unwanted)
+            return ours or path in folders or self._leftovers.holds(path)
+
+        return is_left
+
+    def _known(self) -> list[UploadRecord]:
+        return [*self._transfers.uploads(self._system), *self._buried]
 
     def require_over(self, path: str) -> None:
         """Raise EAGAIN while what was sent to a file at or below *path* may yet be copied into it.

@@ -55,7 +55,7 @@ def begin(on_v1: Emulator, there: Remote, tmp_path: Path) -> Iterator[Begin]:
         alive.append(mount)
         mount.recover()
         files = Files(mount, there)
-        files.stat("f")
+        files.stat("")
         return files
 
     on_v1.knobs.put("poll_interval", 0.2)
@@ -66,11 +66,12 @@ def begin(on_v1: Emulator, there: Remote, tmp_path: Path) -> Iterator[Begin]:
     on_v1.knobs.put("disk_full", False)
 
 
-def sent(files: Files, emulator: Emulator, data: bytes) -> None:
-    """Store *data* as `f`; return when all of it has been sent, and none has landed."""
+def sent(files: Files, emulator: Emulator, data: bytes, name: str = "f") -> None:
+    """Store *data* as *name*; return when all of it has been sent, and none has landed."""
     emulator.knobs.put("poll_interval", 600.0)
     before = ask(emulator, "store/form")
-    edit(files, "f", data, flags=os.O_TRUNC)
+    files.stat(name)
+    edit(files, name, data, flags=os.O_TRUNC)
     wait_until(lambda: ask(emulator, "store/form") > before, 20)
     time.sleep(0.3)
 
@@ -222,4 +223,27 @@ def test_it_has_one_name_by_the_time_it_is_rewritten(
     time.sleep(1.0)
     assert there.names() == ["f"]
     assert (there.local / "f").read_bytes() == blob(size, seed=3)
+    assert files.mount.errors.lines() == []
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_its_directory_goes_before_it_is_copied(
+    begin: Begin, on_v1: Emulator, there: Remote, how: str
+) -> None:
+    (there.local / "d").mkdir()
+    (there.local / "f").rename(there.local / "d" / "f")
+    files = begin()
+    sent(files, on_v1, blob(seed=2), "d/f")
+    if how == "removed":
+        files.ops.unlink(files.path("d/f"))
+        files.ops.rmdir(files.path("d"))
+    else:
+        files.ops.rename(files.path("d"), files.path("e"))
+    time.sleep(1.0)
+    on_v1.knobs.put("poll_interval", 0.2)
+    sync(files)
+    assert there.names() == (["same"] if how == "removed" else ["e", "same"])
+    assert {path.read_bytes() for path in there.local.rglob("*") if path.is_file()} == {
+        blob(seed=2)
+    }
     assert files.mount.errors.lines() == []

@@ -13,7 +13,7 @@ from firecrestfs.errors import ConflictError
 from firecrestfs.model import Attr, LocalFile, StoreItem
 from firecrestfs.transfer.engine import TransferEngine
 
-from .large import Start, ask, blob, edit, jobs, ours, sync
+from .large import Start, ask, blob, edit, jobs, ours, sizes, sync
 from .tools import Remote, wait_until
 from .wired import Files
 
@@ -225,3 +225,23 @@ def test_what_is_done_next_to_a_file_that_landed_unheard_of(
     sync(files)
     assert files.mount.errors.lines() == []
     assert {each.name: each.read_bytes() for each in there.local.iterdir()} == expected
+
+
+def test_a_directory_is_removed_with_a_file_that_landed_unheard_of(
+    start: Start, emulator: Emulator, there: Remote
+) -> None:
+    (there.local / "d").mkdir()
+    (there.local / "d" / "f").write_bytes(b"old")
+    files = start()
+    files.stat("d/f")
+    emulator.faults.add("status", "ops/rm", status=503, count=-1)
+    edit(files, "d/f", blob(), flags=os.O_TRUNC)
+    wait_until(lambda: len(blob()) in sizes([str(there.local / "d/f")]), 20)
+    time.sleep(0.3)
+    files = start(write_back=1000.0)
+    emulator.faults.clear()
+    files.ops.unlink(files.path("d/f"))
+    files.ops.rmdir(files.path("d"))
+    sync(files)
+    assert files.mount.errors.lines() == []
+    assert there.names() == []
