@@ -92,8 +92,10 @@ class ConflictError(OSError):
 class NotYetError(OSError):
     """The cluster is at it and has not failed: ask again after `pause_s` seconds."""
 
-    def __init__(self, path: str, pause_s: float) -> None:
-        super().__init__(errno.EAGAIN, "waits for a job on the cluster", path)
+    def __init__(
+        self, path: str, pause_s: float, text: str = "waits for a job on the cluster"
+    ) -> None:
+        super().__init__(errno.EAGAIN, text, path)
         self.pause_s = pause_s
 
 

@@ -64,7 +64,8 @@ class StagedParts:
         board, leftovers = Board(), Leftovers(client, name, transfers)
         aliases = Aliases(client, name, leftovers, homes)
         jobs = RemoteJobs(client, system, user, leftovers, homes, stopped)
-        placing = Placing(client, name, user, features, bundler, jobs)
+        hydrate, toucher = config.hydrate, Toucher(client, name, jobs)
+        placing = Placing(client, name, user, features, bundler, jobs, toucher.given)
         appends = Appends(client, name, jobs, transfers)
         stores = LargeStores(
             client,
@@ -81,7 +82,6 @@ class StagedParts:
             Compressed(bundler, features.archives and "gzip" in features.compressions),
             config.verify,
         )
-        hydrate, toucher = config.hydrate, Toucher(client, name, jobs)
         return StagedParts(
             client,
             user,

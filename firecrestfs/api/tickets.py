@@ -245,8 +245,11 @@ class TicketV1:
         """Return how far the task is."""
         task = self._server.task(self._values["task"])
         status = str(task.get("status", ""))
-        if status in ("114", "302") or (status.isdecimal() and int(status) >= 200):
+        if status == "114":
             return Seen(Standing.OVER)
+        if status.isdecimal() and int(status) >= 200:
+            text = f"the server ended its task with status {status}"
+            return Seen(Standing.OVER, refusal(errno.EIO, text))
         if status == "115":
             return Seen(Standing.TRYING)
         return Seen(Standing.COPYING if status == "113" else Standing.WAITING)

@@ -102,7 +102,7 @@ class TransferEngine:
         for item in sorted(batch, key=lambda each: each.path):
             if item.key not in results:
                 results[item.key] = self._outcome_of(item, refused)
-        stored = (each for each in batch if isinstance(results[each.key], Attr))
+        stored = (each for each in batch if isinstance(results[each.key], Attr | ConflictError))
         self._large.outdated(each.ident for each in stored if each.local is None)
         for attr in results.values():
             if isinstance(attr, Attr) and attr.nlink > 1:
@@ -171,6 +171,7 @@ class TransferEngine:
             return self._make_link(item)
         if item.tail is None:
             self.refuse_size(item.path, item.size)
+            self._large.require_way(item)
         now = self.files.stat_or_none(item.path)
         if now is not None and modes.takes_a_links_place(item, now, self._conflict):
             # Uploads follow links: what was renamed over the link must not go into its target.

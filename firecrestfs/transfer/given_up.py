@@ -13,19 +13,19 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from firecrestfs.api.tickets import Standing, Ticket
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers, UploadRecord
-from firecrestfs.errors import FirecrestException, os_error
+from firecrestfs.errors import FirecrestException, NotYetError, os_error
 from firecrestfs.model import Attr
 from firecrestfs.paths import is_below
 
 from .leftovers import Leftovers
 from .placing import BEGUN
-from .sending import Landing, folder_of_ours
+from .sending import Landing, folder_of_ours, is_in_place, looked
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ _SECOND = 1_000_000_000
 _REMEMBERED = 100
 #: Who waits looks so often whether to go on.
 _SLICE_S = 0.2
+#: Pause between two looks at what is to be copied by a server that does so once a minute (seconds).
+_LOOK_S = 2.0
 
 
 class GivenUp:
@@ -59,8 +61,73 @@ class GivenUp:
 
         Whatever came after: another version, a rename, another copy under that name.
         """
-        records = [*self._transfers.uploads(self._system), *self._buried]
-        return any(is_landed(each, now) for each in records)
+        return any(is_landed(each, now) for each in self._known())
+
+    def may_have_stored(self, path: str) -> bool:
+        """Tell whether only a stat of *path* can answer that: a listing tells no inode."""
+        return any(each.landed and each.path == path for each in self._known())
+
+    def left_by(self, gone: Collection[str]) -> Callable[[str], bool]:
+        """Return what tells whether a path is ours, and of no use once the files *gone* are."""
+        records = self._transfers.uploads(self._system)
+        unwanted = [
+            each.temporary
+            for each in records
+            if not is_in_place(each) and (not each.path or each.path in gone)
+        ]
+        folders = {folder_of_ours(each) for each in unwanted}
+
+        def is_left(path: str) -> bool:
+            # Behind a dot: what is being put together there, or written into its target.
+            ours = any(path == each or path.startswith(f"{each}.") for each in unwanted)
+            return ours or path in folders or self._leftovers.holds(path)
+
+        return is_left
+
+    def _known(self) -> list[UploadRecord]:
+        return [*self._transfers.uploads(self._system), *self._buried]
+
+    def require_over(self, path: str) -> None:
+        """Raise EAGAIN while what was sent to a file at or below *path* may yet be copied into it.
+
+        API v1 does so whatever becomes of the file by then: it would be there again, or another.
+        """
+        for record in self._transfers.uploads(self._system):
+            if is_in_place(record) and is_below(record.path, path):
+                self.require_copied(record)
+
+    def require_copied(self, record: UploadRecord, *, replaced: bool = False) -> None:
+        """The same for one upload. *replaced*: other bytes follow, so none need be copied."""
+        ticket = self._client.ticket(record.temporary, record.ticket)
+        seen = looked(ticket)
+        if seen.standing is Standing.OVER:
+            if seen.fault is None and not record.landed:
+                self._note_landed(record)
+            return
+        idle = seen.standing is Standing.WAITING and not _is_sent(record)
+        if replaced and (seen.standing is Standing.TRYING or not record.complete):
+            # Nothing may have been sent, and nothing come of it for as long as the link is good.
+            try:
+                ticket.give_up()
+            except FirecrestException as exc:
+                if exc.transient or not idle:
+                    raise
+                return
+        elif idle:
+            return
+        text = "an earlier version of it is still being copied there: this change follows"
+        if seen.standing is Standing.TRYING:
+            raise os_error(errno.EAGAIN, record.path, text)
+        raise NotYetError(record.path, _LOOK_S, text)
+
+    def _note_landed(self, record: UploadRecord) -> None:
+        """Write down which version has landed, so that it is known for ours."""
+        try:
+            now = self._client.stat(self._system, record.path)
+        except FileNotFoundError:
+            return
+        if now.size == record.size:
+            self._transfers.landed(record.ident, now.ino, now.mtime_ns // _SECOND)
 
     def leave(self, directory: str) -> None:
         """End what is under way below *directory*, which is about to be renamed.
@@ -83,8 +150,8 @@ class GivenUp:
             self._leftovers.remove(record.temporary)
             self._leftovers.remove(record.temporary + BEGUN)
             return
-        if record.temporary == record.path:
-            self._transfers.end(record.ident)
+        if is_in_place(record):
+            self._leave_in_place(record)
             return
         # It may land all the same, whatever is answered: until that is over a sweep looks after it.
         ghost = replace(record, ident=f"{record.ident}.{uuid.uuid4().hex[:8]}", path="")
@@ -97,6 +164,20 @@ class GivenUp:
                 self._lay(ghost, ticket)
         except OSError as exc:
             log.info("the upload to %s could not be ended: %s", record.path, exc)
+
+    def _leave_in_place(self, record: UploadRecord) -> None:
+        """Forget *record*; but for as long as it may land, what else goes there has to wait."""
+        try:
+            over = _is_over(self._client.ticket(record.temporary, record.ticket))
+        except OSError as exc:
+            log.info("whether the upload to %s is over isn't known: %s", record.path, exc)
+            over = False
+        if _is_sent(record) and not over:
+            ident, _, left = record.ident.partition(".")
+            self._transfers.begin(replace(record, ident=f"{ident}.{left or uuid.uuid4().hex[:8]}"))
+            if left:
+                return
+        self._transfers.end(record.ident)
 
     def _lay(self, ghost: UploadRecord, ticket: Ticket) -> None:
         """Remove what a transfer that was given up, and is over, has left."""
@@ -175,10 +256,15 @@ def is_landed(record: UploadRecord, now: Attr) -> bool:
     return same and record.landed_mtime in (0, now.mtime_ns // _SECOND)
 
 
+def _is_sent(record: UploadRecord) -> bool:
+    """Tell whether there is something, as far as is known, that can be copied."""
+    return record.complete or bool(record.parts)
+
+
 def _is_over(ticket: Ticket) -> bool:
     try:
-        return ticket.look().standing is Standing.OVER
+        return looked(ticket).standing is Standing.OVER
     except FirecrestException as exc:
-        if exc.transient and not exc.ambiguous:
+        if exc.transient:
             raise
         return True

@@ -17,10 +17,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 
-from firecrestfs.api.tickets import Standing
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers, UploadRecord
-from firecrestfs.errors import ConflictError, FirecrestException, NotAppendedError, os_error
+from firecrestfs.errors import (
+    ConflictError,
+    FirecrestException,
+    NotAppendedError,
+    NotYetError,
+    os_error,
+)
 from firecrestfs.model import Attr, Features, Kind, LocalFile, StoreItem, System, UserInfo
 
 from .aliases import Aliases
@@ -30,7 +35,7 @@ from .given_up import GivenUp, is_landed
 from .leftovers import Leftovers
 from .placing import BEGUN, Placing
 from .progress import Board, Row
-from .sending import Landing, Sending, opened, superseded
+from .sending import Landing, Sending, is_in_place, opened, superseded
 from .staging import refuse_other_ways
 
 log = logging.getLogger(__name__)
@@ -112,6 +117,9 @@ class LargeStores:
     ) -> Landing:
         """Bring *item* to the cluster, the way that takes least; return where it is."""
         record = self.transfers.upload(local.ident)
+        in_place = self.v1 and now is not None and not self._placing.may_replace(item, now)
+        if record is not None and is_in_place(record) and not in_place:
+            self.given_up.require_copied(record)
         if record is not None and is_of(record, item) and (begun := self._placing.begun(record)):
             return begun
         if record is not None and not record.ticket:
@@ -126,7 +134,6 @@ class LargeStores:
                 return self._compressed.send(self, item, row)
             except Unfit as exc:
                 why = str(exc)
-        in_place = self.v1 and now is not None and not self._placing.may_replace(item, now)
         text = "%s goes by the object store, %s: its %d bytes are over the %d of one request; %s"
         way = "into the file that is there" if in_place else "under another name first"
         log.info(text, item.path, way, item.size, self.system.limits.upload, why)
@@ -140,10 +147,7 @@ class LargeStores:
             raise
         if copied is not None:
             assert item.local is not None
-            # From here on we know our bytes again by what they were written into.
-            self.transfers.landed(item.local.ident, copied.ino, copied.mtime_ns // _SECOND)
-            self.leftovers.expect(landing.temporary + BEGUN)
-            self.leftovers.remove(landing.temporary + BEGUN)
+            self._has_copied(item.local.ident, landing.temporary, copied)
         self.leftovers.gone(landing.temporary)
 
     def append(
@@ -157,8 +161,6 @@ class LargeStores:
         """
         if item.tail is None:
             self.appends.stop(item.ident)
-            if item.local is None:
-                self._require_way(item)
             return None
         same = (
             now is not None
@@ -175,19 +177,14 @@ class LargeStores:
             raise NotAppendedError(item.path, text)
         return None
 
-    def _require_way(self, item: StoreItem) -> None:
-        """Raise EAGAIN while earlier bytes of *item* may still be copied into its path."""
-        record = self.transfers.upload(item.ident)
-        if record is None or record.temporary != record.path or not record.ticket:
-            return
-        ticket = self.client.ticket(record.temporary, record.ticket)
-        if ticket.look().standing is Standing.OVER:
-            return
-        if not record.complete:
-            # Nothing may have been sent, and nothing come of it for as long as the link is good.
-            ticket.give_up()
-        text = "an earlier version of it is still being copied there: this one follows"
-        raise os_error(errno.EAGAIN, item.path, text)
+    def require_way(self, item: StoreItem) -> None:
+        """Raise EAGAIN while other bytes than those of *item* may be copied into its path."""
+        for record in self.transfers.uploads(self.system.name):
+            if is_in_place(record) and record.path == item.path:
+                own = record.ident == item.ident
+                # What is large goes by the same ticket, instead of what was sent before.
+                if not own or item.local is None:
+                    self.given_up.require_copied(record, replaced=own)
 
     def _appended(self, item: StoreItem, now: Attr | None) -> Attr | None:
         more = item.size - (item.tail or 0)
@@ -292,9 +289,32 @@ class LargeStores:
         record = self.transfers.upload(item.ident)
         if record is None:
             return False
-        # Where a job did, the next one finds out whether what is there is ours.
-        begun = is_of(record, item) and self._placing.begun(record) is not None
-        return begun or record.temporary == item.path
+        if record.temporary == item.path:
+            return True
+        begun = self._placing.begun(record) is not None
+        if begun and not is_of(record, item):
+            # Only a job can tell whether what is there is ours: one that completes it first.
+            return self._finished(record, item)
+        # Where it is of this version, the next one finds that out.
+        return begun
+
+    def _finished(self, record: UploadRecord, item: StoreItem) -> bool:
+        """Return False where an earlier version can't be completed: somebody else has changed it.
+
+        Raises `NotYetError` once it is complete, and known for ours.
+        """
+        after = self._placing.finish(record, item.path)
+        if after is None:
+            return False
+        self._has_copied(record.ident, record.temporary, after)
+        raise NotYetError(item.path, 0.0, "an earlier version of it has been completed first")
+
+    def _has_copied(self, ident: str, temporary: str, copied: Attr) -> None:
+        """Note that what has landed as *temporary* is in its target, *copied*, as well."""
+        # From here on we know our bytes again by what they were written into.
+        self.transfers.landed(ident, copied.ino, copied.mtime_ns // _SECOND)
+        self.leftovers.expect(temporary + BEGUN)
+        self.leftovers.remove(temporary + BEGUN)
 
 
 def is_of(record: UploadRecord, item: StoreItem) -> bool:

@@ -54,6 +54,10 @@ class Leftovers:
             log.warning("%s:%s is left behind for now: %s", self._system, path, exc)
             self.abandon(path)
 
+    def holds(self, path: str) -> bool:
+        """Tell whether *path* is left to a later sweep."""
+        return path in self._abandoned
+
     def sweep(self, directory: str = "/") -> None:
         """Remove what nobody needs any more below *directory*. Raises the first failure."""
         with self._lock:

@@ -82,6 +82,8 @@ class Mover:
         try whose outcome isn't known; *begin* is called before the first change. Raises ENOENT
         where *old* is no more, EEXIST where something else has the name, `OneFileError`.
         """
+        for path in (old, new):
+            self._engine.large.given_up.require_over(path)
         source = self._stat_or_none(old)
         target = self._stat_or_none(new)
         if begun is not None and _is(target, begun):

@@ -6,6 +6,7 @@ import errno
 import logging
 import socket
 import time
+from collections.abc import Callable, Collection
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import UploadRecord
@@ -26,22 +27,26 @@ _SECOND = 1_000_000_000
 BEGUN = ".into"
 _CHANGED = "the file was changed meanwhile"
 _CHANGED_BY = f'changed() {{ echo "{_CHANGED}"; exit 3; }}\n'
-#: Jobs may wait for long: they look once more whether the target is as it was.
+#: Jobs may wait for long: they look once more whether the target is as it was. One of two may come
+#: when the other is done and what it wrote is being removed: it opens that before it empties.
 _COPY = """[ -e "$target" ] || changed
 exec 9<"$target"
 flock -w 60 9 || true
 read -r inode now time < <(stat -L -c '%i %s %Y' /dev/fd/9)
 [ "$inode" = "$ino" ] || changed
 if [ -e "$source" ]; then
-  [ "$now $time" = "$size $mtime" ] || changed
+  [ "$now" = "$size" ] || changed
+  case " $times " in *" $time "*) ;; *) changed ;; esac
   mv -T -- "$source" "$begun"
 elif [ -e "$begun" ]; then
   cmp -s -- <(head -c "$now" -- "$begun") /dev/fd/9 || changed
 else
   exit 0
 fi
-cat -- "$begun" > "$target"
-cmp -s -- "$begun" "$target" || changed
+exec 8<"$begun"
+! cmp -s /dev/fd/8 /dev/fd/9 || exit 0
+cat <&8 > "$target"
+cmp -s /dev/fd/8 "$target" || changed
 """
 _MOVE = """[ -e "$source" ] || exit 0
 known=${ino:+"$ino $size $mtime"}
@@ -62,7 +67,10 @@ class Placing:
         features: Features,
         bundler: Bundler,
         jobs: RemoteJobs,
+        given: Callable[[str], Collection[int]] = lambda path: (),
     ) -> None:
+        """*given*: the times (s) that jobs of ours may give a file meanwhile."""
+        self._given = given
         self._client = client
         self._system = system
         self._user = user
@@ -83,11 +91,11 @@ class Placing:
         own: raises the `ConflictError` that tells.
         """
         now = self._stat_or_none(item.path)
-        if not _same(before, now):
+        if not (_same(before, now) or self._is_touched(item.path, before, now)):
             raise self._beside(item, landing)
         try:
             if now is not None and not self._may_take_the_name(item, now, landing):
-                return self._copy_into(landing.temporary, item, now)
+                return self._copy_into(landing.temporary, item.path, item.size, now)
             wanted = item.mode if now is None or item.mode is not None else now.mode
             if wanted is not None and landing.attr is not None and wanted != landing.attr.mode:
                 self._client.chmod(self._system, landing.temporary, wanted)
@@ -97,6 +105,12 @@ class Placing:
                 raise
             raise self._beside(item, landing) from exc
         return None
+
+    def _is_touched(self, path: str, before: Attr | None, now: Attr | None) -> bool:
+        """Tell whether *now* is *before* with the time that it had been waiting for."""
+        if before is None or now is None or now.mtime_ns // _SECOND not in self._given(path):
+            return False
+        return (before.kind, before.ino, before.size) == (now.kind, now.ino, now.size)
 
     def _may_take_the_name(self, item: StoreItem, now: Attr, landing: Landing) -> bool:
         shall = takes_one_of_several(item, now)
@@ -110,6 +124,19 @@ class Placing:
         if attr is None or attr.ino != record.landed:
             return None
         return Landing(record.temporary, attr, ())
+
+    def finish(self, record: UploadRecord, path: str) -> Attr | None:
+        """Let a job write into *path* what is missing there of *record*, which one has begun.
+
+        Return what is there then; None where it isn't a beginning of that any more.
+        """
+        now = self._client.stat(self._system, path)
+        try:
+            return self._copy_into(record.temporary, path, record.size, now)
+        except OSError as exc:
+            if _CHANGED not in str(exc.strerror):
+                raise
+            return None
 
     def _rename(self, old: str, new: str) -> None:
         if self._features.rename:
@@ -126,12 +153,12 @@ class Placing:
             log.info("%s is renamed by a job: %s", new, exc)
             self._jobs.run("rename", _script(_MOVE, old, new, now))
 
-    def _copy_into(self, source: str, item: StoreItem, now: Attr) -> Attr:
-        """Write into the file *now*, which keeps its inode, names, owner and ACL."""
-        self._jobs.run("copy", _script(_COPY, source, item.path, now))
-        after = self._client.stat(self._system, item.path)
-        if (after.ino, after.size) != (now.ino, item.size):
-            raise os_error(errno.EAGAIN, item.path, "it changed right after it was stored")
+    def _copy_into(self, source: str, path: str, size: int, now: Attr) -> Attr:
+        """Write *size* bytes into the file *now*, which keeps its inode, names, owner and ACL."""
+        self._jobs.run("copy", copy_script(source, path, now, self._given(path)))
+        after = self._client.stat(self._system, path)
+        if (after.ino, after.size) != (now.ino, size):
+            raise os_error(errno.EAGAIN, path, "it changed right after it was stored")
         return after
 
     def _beside(self, item: StoreItem, landing: Landing) -> ConflictError:
@@ -155,6 +182,15 @@ class Placing:
 def _in_group(landing: Landing, now: Attr) -> bool:
     """Tell whether who may use the file *now* as its group may use what has landed, too."""
     return landing.attr is None or landing.attr.gid == now.gid
+
+
+def copy_script(source: str, target: str, now: Attr, given: Collection[int] = ()) -> str:
+    """Return the commands that write *source* into *target*, still *now*, however often run.
+
+    Or with one of the times *given* (s).
+    """
+    times = (now.mtime_ns // _SECOND, *given)
+    return f"times='{' '.join(map(str, times))}'\n{_script(_COPY, source, target, now)}"
 
 
 def _script(text: str, source: str, target: str, now: Attr | None) -> str:

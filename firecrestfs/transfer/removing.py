@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
-from firecrestfs.model import Attr, Kind
+from firecrestfs.model import Attr, Kind, Source
 from firecrestfs.paths import directory_of, is_below
 
 from .engine import TransferEngine
@@ -123,7 +123,10 @@ class Remover:
             known = replace(known, ctime_ns=now.ctime_ns) if same else known
             if self._engine.is_same_version(file.path, known, now):
                 return True
-        if self._engine.large.given_up.was_stored(now):
+        given_up = self._engine.large.given_up
+        if now.source is Source.LS and given_up.may_have_stored(file.path):
+            now = self._engine.files.stat(file.path)
+        if given_up.was_stored(now):
             return True
         return bool(file.sent) and self._engine.holds(file.path, now, file.sent, file.torn)
 
@@ -157,10 +160,11 @@ class Remover:
             log.info("%s can't be listed as a whole: %s", top.path, exc)
             return self._remove_by_steps(inside)
         listed = {f"{top.path}/{each.name}": each.attr for each in entries}
+        left = self._engine.large.given_up.left_by(inside)
         strange = [
             path
             for path, now in listed.items()
-            if not (self._is_leftover(path) or self._was_seen(path, now, inside))
+            if not (self._is_leftover(path) or left(path) or self._was_seen(path, now, inside))
         ]
         if not strange:
             self._rm(top.path)

@@ -59,6 +59,8 @@ class Sending:
         self._stack = ExitStack()
         self._done: dict[int, int] = {}
         self._crashed = False  # the cluster has tried to fetch it, in vain
+        self._goes_on_there = False  # and tries it again
+        self._is_first = True  # nothing else was sent by this ticket
 
     def run(self) -> Landing:
         """Return where the file has landed. Raises why it hasn't."""
@@ -83,7 +85,7 @@ class Sending:
             return False
         if is_transient(exc) and exc.errno != errno.ECANCELED and not self._crashed:
             return False
-        if self._in_place and exc.errno == errno.ECANCELED:
+        if self._in_place and (exc.errno == errno.ECANCELED or self._goes_on_there):
             # It lands all the same: what comes next has to know of it.
             return False
         self._stores.given_up.bury(record)
@@ -109,8 +111,10 @@ class Sending:
         in_place = record.temporary == record.path
         if same and plain and in_place == self._in_place and self._is_alive(record):
             log.info("%s: going on with the transfer that was begun", self._item.path)
+            self._is_first = False
             return record
         if in_place and self._in_place and self._can_be_resent(record):
+            self._is_first = False
             return self._resent(record)
         self._stores.given_up.bury(record)
         return None
@@ -121,7 +125,7 @@ class Sending:
         Where they can, they must: another one would not keep the first from landing later.
         """
         ticket = self._stores.client.ticket(record.temporary, record.ticket)
-        return not ticket.bound and ticket.look().standing is not Standing.OVER
+        return not ticket.bound and looked(ticket).standing is not Standing.OVER
 
     def _resent(self, record: UploadRecord) -> UploadRecord:
         again = replace(
@@ -150,6 +154,7 @@ class Sending:
 
     def _begun(self) -> UploadRecord:
         stores, item = self._stores, self._item
+        self._is_first = True
         temporary = item.path if self._in_place else self._temporary()
         self._row.begin("queued")
         target = temporary
@@ -223,6 +228,8 @@ class Sending:
             raise next((each for each in faults if not _is_superseded(each)), faults[0])
         self._stores.require_wanted(self._item)
         ticket.complete([marks[number] for number in range(ticket.parts)])
+        if self._in_place and not self._is_first:
+            self._require_in_time(record, ticket)
         self._stores.transfers.completed(self._local.ident)
 
     def _count(self, number: int, done: int) -> None:
@@ -237,6 +244,7 @@ class Sending:
         pause, waited = _FIRST_S, 0.0
         while (seen := self._look(ticket)).standing is not Standing.OVER:
             if seen.standing is Standing.TRYING:
+                self._goes_on_there = True
                 raise self._refused(record, seen)
             # What was rewritten meanwhile need not wait for a queue to come to its end.
             outdated = not (self._in_place or self._local.unchanged)
@@ -253,6 +261,8 @@ class Sending:
         attr = self._stat_or_none(record.temporary)
         if attr is None or attr.size != self._local.size:
             raise self._refused(record, seen)
+        if self._in_place and seen.fault is not None:
+            self._require_written(record)
         if self._stores.verify:
             self._stores.require_equal(self._item, record.temporary)
         self._stores.require_wanted(self._item)
@@ -260,13 +270,29 @@ class Sending:
         self._stores.transfers.landed(self._local.ident, attr.ino, seconds)
         return attr
 
+    def _require_in_time(self, record: UploadRecord, ticket: Ticket) -> None:
+        """Raise where what was sent by *ticket* before may have been copied instead of this."""
+        while (seen := self._look(ticket)).standing is Standing.COPYING:
+            if self._stores.stopped.wait(_FIRST_S):
+                self._stores.require_wanted(self._item)
+        if seen.standing is Standing.OVER:
+            self._require_written(record)
+
+    def _require_written(self, record: UploadRecord) -> None:
+        """Raise EAGAIN where the target isn't proven to have more of ours than the size."""
+        try:
+            self._stores.require_equal(self._item, record.temporary)
+        except OSError as exc:
+            if is_transient(exc) and exc.errno != errno.ETIMEDOUT:
+                raise
+            self._crashed = True
+            text = f"not proven to have been copied: {exc.strerror}"
+            raise FirecrestException(errno.EAGAIN, text, self._item.path, transient=True) from exc
+
     def _look(self, ticket: Ticket) -> Seen:
         try:
-            return ticket.look()
+            return looked(ticket)
         except FirecrestException as exc:
-            if exc.ambiguous:
-                # The server has forgotten the task: what has landed tells.
-                return Seen(Standing.OVER)
             if not exc.transient:
                 raise
             log.info("landing: %s; looking again", exc.strerror)
@@ -297,6 +323,22 @@ class Sending:
             return self._stores.client.stat(self._stores.system.name, path)
         except FileNotFoundError:
             return None
+
+
+def looked(ticket: Ticket) -> Seen:
+    """Return how far the cluster is with *ticket*, which the server may have forgotten."""
+    try:
+        return ticket.look()
+    except FirecrestException as exc:
+        if not exc.ambiguous:
+            raise
+        # What has landed tells.
+        return Seen(Standing.OVER, exc)
+
+
+def is_in_place(record: UploadRecord) -> bool:
+    """Tell whether *record* is of what the cluster copies into the very file it is for."""
+    return bool(record.ticket) and record.temporary == record.path
 
 
 def folder_of_ours(temporary: str) -> str:

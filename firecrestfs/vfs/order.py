@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from firecrestfs.model import Kind
 from firecrestfs.paths import is_below
@@ -55,6 +55,17 @@ class Order(Places):
         """Return the entries of which the cluster must be told before, or with it, of *entry*."""
         with self.lock:
             return list(self._blockers_locked(entry))
+
+    def with_blockers(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return *entries* with all of which the cluster must be told before them."""
+        found = {each.ident: each for each in entries}
+        waiting = list(found.values())
+        while waiting:
+            for each in self.blockers(waiting.pop()):
+                if each.ident not in found:
+                    found[each.ident] = each
+                    waiting.append(each)
+        return list(found.values())
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: How long an operation that can't go on without it waits for a store that is running.
 _IDLE_S = 60.0
+#: What waits as long as a large file takes is told of a failure after so many tries.
+_TRIES = 3
 
 
 class Stores:
@@ -131,7 +133,7 @@ class Stores:
             self.note(entry)
             file.drop_promised()
             if self._write_through:
-                self.store_now(entry, self._flights.interrupted)
+                self.store_now(entry, asked=True)
 
     def synced(self, file: CachedFile) -> None:
         """Make what was written down durable. Raises why the last store failed, if it did."""
@@ -140,7 +142,7 @@ class Stores:
         if entry is None:
             return
         if self._remote_fsync and self._overlay.differs(entry):
-            self.store_now(entry, self._flights.interrupted)
+            self.store_now(entry, asked=True)
         failure = self.failure(entry)
         if failure is not None:
             raise failure
@@ -196,7 +198,7 @@ class Stores:
 
     def press(self, entries: Iterable[Entry]) -> None:
         """Tell the cluster of *entries* now, not after the settle delay, as far as they may go."""
-        ready = [each.ident for each in self._with_blockers(entries) if self._may_go(each)]
+        ready = [each.ident for each in self._overlay.with_blockers(entries) if self._may_go(each)]
         self._queue.flush(ready, 0.0)
 
     def wake(self) -> None:
@@ -217,17 +219,23 @@ class Stores:
         if entry.busy:
             self._queue.wait_idle(entry.ident, _IDLE_S)
 
-    def store_now(self, entry: Entry, interrupted: Callable[[], bool] = lambda: False) -> None:
+    def store_now(self, entry: Entry, *, asked: bool = False) -> None:
         """Return when the cluster knows all of *entry* but its time. Raises why it doesn't.
 
-        EINTR once *interrupted* says so; it is stored all the same.
+        *asked* for by a close or an fsync: as long as a large file gets on. EINTR once who asked
+        waits no more; it is stored all the same.
         """
         if self._is_known(entry):
             return
-        entries = self._with_blockers([entry])
-        failed = self._flush(entries, _IDLE_S, lambda: self._is_known(entry) or interrupted(), None)
+
+        def is_done() -> bool:
+            return self._is_known(entry) or (asked and self._flights.interrupted())
+
+        large = asked and self._is_heavy(entry.ident)
+        limit, tries = (None, _TRIES) if large else (_IDLE_S, None)
+        failed = self._flush(self._overlay.with_blockers([entry]), limit, is_done, tries)
         if entry.ident in failed and not self._is_known(entry):
-            code = errno.EINTR if interrupted() else errno.ETIMEDOUT
+            code = errno.EINTR if asked and self._flights.interrupted() else errno.ETIMEDOUT
             raise failed[entry.ident] or os_error(code, None, "not stored in time")
 
     def _is_known(self, entry: Entry) -> bool:
@@ -254,7 +262,9 @@ class Stores:
         def is_owed(entry: Entry) -> bool:
             return self._overlay.differs(entry) and (times or not self._is_known(entry))
 
-        entries = self._with_blockers(each for each in self._overlay.below(path) if is_owed(each))
+        entries = self._overlay.with_blockers(
+            each for each in self._overlay.below(path) if is_owed(each)
+        )
 
         def is_done() -> bool:
             return interrupted() or not (times or any(is_owed(each) for each in entries))
@@ -275,16 +285,6 @@ class Stores:
         for ident in idents:
             self._queue.add(ident)
         return self._queue.flush(idents, timeout_s, interrupted, patience)
-
-    def _with_blockers(self, entries: Iterable[Entry]) -> list[Entry]:
-        found = {each.ident: each for each in entries}
-        waiting = list(found.values())
-        while waiting:
-            for each in self._overlay.blockers(waiting.pop()):
-                if each.ident not in found:
-                    found[each.ident] = each
-                    waiting.append(each)
-        return list(found.values())
 
     def pending(self) -> list[tuple[str, Pending]]:
         """Return what has not landed with its paths, oldest first."""

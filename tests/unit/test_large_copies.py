@@ -85,6 +85,33 @@ def test_a_job_that_copies_was_cut_short(
     assert ours(there) == []
 
 
+@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("there_now", [b"", blob()[:1000], THEIRS])
+def test_rewritten_after_a_job_that_copies_was_cut_short(
+    start: Start, emulator: Emulator, there: Remote, there_now: bytes, size: int
+) -> None:
+    """The beginning of a version that is outdated by then is ours all the same."""
+    copying(start, emulator, there)
+    files = start(write_back=1000.0)
+    [job] = jobs(emulator)
+    files.mount.client.cancel("cluster", job)
+    [source] = [path for path in there.local.iterdir() if path.name.startswith(".fcfs-")]
+    source.rename(f"{source}.into")
+    (there.local / "f").write_bytes(there_now)
+    emulator.knobs.put("queue_seconds", 0.0)
+    edit(files, "f", blob(size, 2), flags=os.O_TRUNC)
+    sync(files)
+    copies = [name for name in there.names() if name not in ("f", "same")]
+    if there_now == THEIRS:
+        assert (there.local / "same").read_bytes() == THEIRS
+        assert [(there.local / name).read_bytes() for name in copies] == [blob(size, 2)]
+    else:
+        assert copies == []
+        assert (there.local / "same").read_bytes() == blob(size, 2)
+        assert files.mount.errors.lines() == []
+    assert ours(there) == []
+
+
 # -- API v1, which writes into a file that must keep its inode -----------------------------------
 
 

@@ -13,7 +13,7 @@ from firecrestfs.errors import ConflictError
 from firecrestfs.model import Attr, LocalFile, StoreItem
 from firecrestfs.transfer.engine import TransferEngine
 
-from .large import Start, ask, blob, edit, jobs, ours, sync
+from .large import Start, ask, blob, edit, jobs, ours, sizes, sync
 from .tools import Remote, wait_until
 from .wired import Files
 
@@ -110,6 +110,27 @@ def test_its_group_stays(start: Start, there: Remote) -> None:
     assert (found.st_gid, found.st_mode & 0o777) == (4321, 0o660)
 
 
+@pytest.mark.parametrize("names", [1, 2])
+def test_its_time_is_given_while_it_is_stored(
+    start: Start, emulator: Emulator, there: Remote, names: int
+) -> None:
+    """The job that gives it has been waiting since an earlier change: nobody else's, it is."""
+    files = start()
+    files.create("f", blob())
+    sync(files)
+    if names == 2:
+        (there.local / "same").hardlink_to(there.local / "f")
+    files.refresh()
+    emulator.knobs.put("queue_seconds", 3.0)
+    files.ops.utimens(files.path("f"), (10**18, 10**18))
+    wait_until(lambda: ask(emulator, "jobs/submit") == 1, 20)
+    edit(files, "f", blob(seed=2), flags=os.O_TRUNC)
+    sync(files)
+    assert there.names() == ["f", "same"][:names]
+    assert {(there.local / name).read_bytes() for name in there.names()} == {blob(seed=2)}
+    assert files.mount.errors.lines() == []
+
+
 # -- what has landed, although nobody heard of it ------------------------------------------------
 
 
@@ -204,3 +225,23 @@ def test_what_is_done_next_to_a_file_that_landed_unheard_of(
     sync(files)
     assert files.mount.errors.lines() == []
     assert {each.name: each.read_bytes() for each in there.local.iterdir()} == expected
+
+
+def test_a_directory_is_removed_with_a_file_that_landed_unheard_of(
+    start: Start, emulator: Emulator, there: Remote
+) -> None:
+    (there.local / "d").mkdir()
+    (there.local / "d" / "f").write_bytes(b"old")
+    files = start()
+    files.stat("d/f")
+    emulator.faults.add("status", "ops/rm", status=503, count=-1)
+    edit(files, "d/f", blob(), flags=os.O_TRUNC)
+    wait_until(lambda: len(blob()) in sizes([str(there.local / "d/f")]), 20)
+    time.sleep(0.3)
+    files = start(write_back=1000.0)
+    emulator.faults.clear()
+    files.ops.unlink(files.path("d/f"))
+    files.ops.rmdir(files.path("d"))
+    sync(files)
+    assert files.mount.errors.lines() == []
+    assert there.names() == []
