@@ -49,14 +49,19 @@ class Sealer:
             self._journal.seal(marks)
 
     def _work(self) -> None:
+        failed = ""
         while not self._ended.is_set():
             self._journal.written.wait()
             if self._ended.wait(_EVERY_S):
                 return
             try:
                 self.seal()
-            except OSError as exc:
-                log.warning("what was written may not survive a power loss: %s", exc)
-            except Exception:
-                log.exception("internal error in sealing")
-                return
+                failed = ""
+            except Exception as exc:
+                if str(exc) != failed:
+                    failed = str(exc)
+                    known = isinstance(exc, OSError)
+                    text = "what was written may not survive a power loss: %s"
+                    log.warning(text, exc, exc_info=not known)
+                # Whatever it was: nobody else would try again, unless something is written.
+                self._journal.written.set()
