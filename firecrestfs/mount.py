@@ -27,7 +27,7 @@ from .errors import os_error, tells_nothing
 from .fuseops import make_operations
 from .kept import StateDirectory
 from .model import System, UserInfo
-from .paths import is_below
+from .paths import directory_of, is_below
 from .running import Mount
 from .stagedparts import StagedParts
 from .transfer.bundle import Bundler, Leftovers
@@ -344,12 +344,17 @@ class _Connector:
         return True
 
     def _learn_zone(self, system: str, home: str) -> None:
-        """Learn in which zone the cluster's listings are, from entries of the home directory."""
-        try:
-            self.client.list(system, home)
-            self.client.learn_zone(system, home)
-        except OSError as exc:
-            log.info("%s: the zone of its listings isn't known yet: %s", system, exc)
+        """Learn in which zone the cluster's listings are, from entries of the home directory.
+
+        Where that is empty, from what is beside it.
+        """
+        for directory in (home, directory_of(home)):
+            try:
+                self.client.list(system, directory)
+                if self.client.learn_zone(system, directory):
+                    return
+            except OSError as exc:
+                log.info("%s: the zone of its listings isn't known yet: %s", system, exc)
 
 
 def _systems(client: TypedClient, url: str, state: StateDirectory, flights: Flights) -> list[str]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 from firecrestfs.emulator import Emulator
+from firecrestfs.mount import build
 from firecrestfs.vfs import flights
 
+from .conftest import SETTINGS
 from .tools import SECOND, Remote, in_thread
-from .wired import OMIT, Files
+from .wired import BINDING, OMIT, Files, make_config
 
 
 def test_times_can_be_set_again_and_again(files: Files, there: Remote) -> None:
@@ -122,3 +126,24 @@ def test_what_was_stored_while_the_network_failed_makes_no_copies(
     files.create("f", b"content")
     files.sync()
     assert there.names() == ["f"]
+
+
+def test_times_in_a_home_that_was_empty(tmp_path: Path) -> None:
+    """Listings tell local times of a zone; with nothing in it the home didn't tell which."""
+    with Emulator(tmp_path / "clusters", settings=SETTINGS | {"zone": "Asia/Tokyo"}) as emulator:
+        system = emulator.systems[0]
+        home = Path(system["local_home"])
+        there = Remote(system["home"], home)
+        for each in home.iterdir():
+            each.unlink() if each.is_file() else shutil.rmtree(each)
+        mount = build(make_config(emulator, tmp_path), BINDING, "/mnt/hpc")
+        try:
+            files = Files(mount, there)
+            assert files.ops.readdir(files.path(""), 0)[2:] == []
+            (home / "f").write_bytes(b"x")
+            os.utime(home / "f", (1_700_000_000, 1_700_000_000))
+            files.refresh()
+            assert files.stat("f")["st_mtime"] == 1_700_000_000 * SECOND
+        finally:
+            mount.stop()
+            mount.journal.close()
