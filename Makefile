@@ -2,7 +2,7 @@
 # Variables: PYTHON chooses the interpreter, ARGS goes to the program that is run, WORKERS is how many
 # processes test side by side (most tests wait).
 
-WORKERS ?= 3
+WORKERS ?= 4
 
 .NOTPARALLEL:
 .PHONY: help setup demo test crash-test model-test lint types bench bench-writeback bench-large bench-jobs api-docs clean
@@ -35,7 +35,7 @@ demo:
 
 test:
 	@scripts/setup test
-	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 crash-test:
 	@scripts/setup test
