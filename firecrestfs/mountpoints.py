@@ -80,8 +80,21 @@ def mount_of(path: str) -> str:
     raise os_error(errno.EINVAL, path, "not in a mount of firecrestfs")
 
 
+def here() -> str:
+    """Return the mountpoint of ours that the current directory is in, empty where it is in none."""
+    try:
+        return mount_of(os.getcwd())
+    except OSError:
+        return ""
+
+
 def the_mount() -> str:
-    """Return the only mountpoint of ours. Raises `OSError` where there is none, or a choice."""
+    """Return the mountpoint of ours that we are in, else the only one.
+
+    Raises `OSError` where there is none, or a choice.
+    """
+    if inside := here():
+        return inside
     found = ours()
     recorded = [each for each in found if _record_path(each).exists()]
     if len(recorded) == 1 or len(found) == 1:

@@ -270,12 +270,16 @@ def environment_for(info: Mapping[str, Any], home: Path) -> dict[str, str]:
 
 
 def run_cli(
-    arguments: Sequence[str | Path], env: Mapping[str, str], timeout: float = COMMAND_S
+    arguments: Sequence[str | Path],
+    env: Mapping[str, str],
+    timeout: float = COMMAND_S,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `firecrestfs` with *arguments*; never waits longer than *timeout* seconds."""
     return subprocess.run(
         [sys.executable, "-m", "firecrestfs", *map(str, arguments)],
         env=dict(env),
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -412,10 +416,10 @@ class Mounted:
             assert done.returncode == 0, done.stderr
 
     def cli(
-        self, *arguments: str | Path, timeout: float = COMMAND_S
+        self, *arguments: str | Path, timeout: float = COMMAND_S, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run `firecrestfs` in the environment of this mount."""
-        return run_cli(arguments, self.env, timeout)
+        return run_cli(arguments, self.env, timeout, cwd)
 
     def watching(self, seconds: float = COMMAND_S) -> contextlib.AbstractContextManager[None]:
         """Give the body *seconds*; then the mount's process is killed."""

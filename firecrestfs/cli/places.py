@@ -109,7 +109,9 @@ def refresh_at(mountpoint: str, inside: str) -> None:
 def is_served(path: str | None) -> bool:
     """Tell whether a running mount answers for *path*; None: whether there is any."""
     if path is None or remote_path(path) is not None:
-        return any(mountpoints.read_record(each) for each in mountpoints.ours())
+        inside = mountpoints.here()
+        recorded = (mountpoints.read_record(each) for each in mountpoints.ours())
+        return bool(inside and _answers(inside)) or any(recorded)
     try:
         return _answers(mountpoints.mount_of(path))
     except OSError:

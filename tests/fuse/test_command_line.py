@@ -99,6 +99,10 @@ def test_a_second_mount_with_a_state_of_its_own(
         assert sorted(os.listdir(second)) == sorted(os.listdir(mount.path))
         done = mount.cli("status")
         assert_refused(done, "which mount", str(second))
+        # Who is in one of them means that one.
+        done = mount.cli("status", cwd=second)
+        assert done.returncode == 0
+        assert f"at {second} " in done.stdout
     finally:
         assert mount.cli("umount", second).returncode == 0
     assert mounted_type(second) is None
