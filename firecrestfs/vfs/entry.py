@@ -66,6 +66,7 @@ class Entry:
     busy: bool = False  # the cluster is being told of it right now
     heading: str = ""  # where it will be then
     held: bool = False  # unlinked while open: to be removed once it is closed
+    yielding: bool = False  # the same, not all here: to step aside, for now, for what has its name
     replacing: Entry | None = None  # an unlinked file that this one was renamed over
     replaced_by: Entry | None = None  # the other way round
     sent: tuple[Sent, ...] = ()  # stores that were begun since the last one that is proven

@@ -84,6 +84,10 @@ class Landing:
                 for each in begun:
                     each.entry.busy = False
                     self._overlay.release_unreached(each.entry)
+        for each in begun:
+            if self._overlay.has_ended(each.entry):
+                # It was closed while it was removed.
+                self._notes.drop(each.entry)
         return outcome
 
     def _complete(self, entries: Sequence[Entry]) -> Outcome:
@@ -115,7 +119,7 @@ class Landing:
                 if any(each.ident not in going for each in self._overlay.blockers(entry)):
                     continue
                 first = Change.MAKE if changes[0] is Change.STORE else changes[0]
-                target = entry.where if first is Change.REMOVE else self._overlay.planned(entry)
+                target = entry.where if first is Change.REMOVE else self._moves.planned(entry)
                 if target is not None:
                     entry.busy = True
                     if first is not Change.REMOVE:
@@ -156,16 +160,23 @@ class Landing:
         if failure is None:
             # First this: what is known no more is looked for in the tree.
             self._tree.changed(where, None)
-            self._notes.drop(entry)
+            self._gone(entry)
         else:
             # It is shown again.
-            self._notes.drop(entry)
+            self._gone(entry)
             self._tree.refresh(where)
             # What others have changed since stays, as it shall; else it is a refusal.
             stays = failure.errno in (errno.ESTALE, errno.ENOTEMPTY)
             tell = self._notes.report if stays else self._notes.refused
             tell(where, f"not removed: {failure.strerror}")
         return None
+
+    def _gone(self, entry: Entry) -> None:
+        """Forget what was unlinked; whoever has it open, under a hidden name, goes on with it."""
+        if self._overlay.orphan_removed(entry):
+            self._notes.write_down(entry)
+        else:
+            self._notes.drop(entry)
 
     # -- making and storing --------------------------------------------------------------------
 

@@ -58,6 +58,10 @@ class Moves:
                 outcome[entry.ident] = self._move_failed(entry, exc)
         return outcome
 
+    def planned(self, entry: Entry) -> str | None:
+        """Return where *entry* will be: what was unlinked while open steps aside for another."""
+        return self._overlay.planned(entry) if entry.path else self._mover.aside(entry.origin)
+
     def _move_one(self, entry: Entry, target: str) -> OSError | None:
         if entry.moving is not None and entry.moving.target != target:
             # First it is written down where it is: the next try may not be heard of, either.
@@ -108,6 +112,8 @@ class Moves:
             # In one step: nobody shall find it under its old name in between.
             moved = self._overlay.settle(entry, target)
             self._tree.changed(old, None)
+            if entry.yielding:
+                self._overlay.stepped_aside(entry)
         self._adopt(entry, self._tree.localised(target, after))
         self._notes.write_down(*moved)
         self._notes.tidy(entry)
@@ -237,7 +243,7 @@ class Moves:
             self._notes.drop(replaced)
 
     def _move_failed(self, entry: Entry, exc: OSError) -> OSError | None:
-        if is_transient(exc) or exc.errno in WAITS or entry.content_differs:
+        if is_transient(exc) or exc.errno in WAITS or entry.content_differs or entry.yielding:
             return exc
         path, origin = entry.path, entry.origin
         if not path:

@@ -329,7 +329,10 @@ class RemoteNames:
     # -- unlinked while open -------------------------------------------------------------------
 
     def _begin_orphan(self, path: str, hidden: str) -> None:
-        """Unlink an open file here; the cluster keeps it until the last handle is closed."""
+        """Unlink an open file here; the cluster keeps it until the last handle is closed.
+
+        Or until something else is to have its name.
+        """
         attr = self._view.getattr(path)
         self._identity.require_removable(path, self._view.parent_of(path), attr)
         entry = self._second.take(path, attr)

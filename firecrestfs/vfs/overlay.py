@@ -5,7 +5,7 @@ Entries change only in here, one short step at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from firecrestfs.cache.cached_file import CachedFile
 from firecrestfs.model import DirEntry, Kind
@@ -189,8 +189,46 @@ class Overlay(Order):
         with self.lock:
             entry = self._orphans.pop(hidden, None)
             if entry is not None:
-                entry.held = False
+                entry.held = entry.yielding = False
             return entry
+
+    def make_way(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Let what was unlinked while open, and *entries* wait for, go or step aside; return it.
+
+        It may stay open for days. What is all here is as good without the cluster.
+        """
+        with self.lock:
+            waited_for = (
+                each
+                for entry in (entries if self._orphans else ())
+                if self._changes_locked(entry)
+                for each in self._blockers_locked(entry)
+                if each.held
+            )
+            freed = list(dict.fromkeys(waited_for))
+            for each in freed:
+                each.held = False
+                each.yielding = each.file is not None and not each.file.complete
+            return freed
+
+    def orphan_removed(self, entry: Entry) -> bool:
+        """Note that the cluster has *entry* no more; tell whether it lives on, open."""
+        with self.lock:
+            is_open = self.is_orphaned(entry)
+            if is_open:
+                self.settle(entry, "")
+            return is_open
+
+    def has_ended(self, entry: Entry) -> bool:
+        """Tell whether the orphan *entry* is neither open nor on the cluster any more."""
+        with self.lock:
+            known = self._idents.get(entry.ident) is entry
+            return known and not (entry.where or self.is_orphaned(entry))
+
+    def stepped_aside(self, entry: Entry) -> None:
+        """Note that *entry* is in nobody's way any more: it stays until it is closed."""
+        with self.lock:
+            entry.yielding, entry.held = False, self.is_orphaned(entry)
 
     def is_orphan(self, path: str) -> bool:
         """Tell whether *path* is the hidden name of an open file that was unlinked."""
@@ -202,15 +240,19 @@ class Overlay(Order):
             return any(each is entry for each in self._orphans.values())
 
     def release_orphans(self, directory: str) -> list[Entry]:
-        """Let what was unlinked in *directory* be removed although it is open; return it."""
+        """Let what was unlinked in *directory* be removed although it is open; return it.
+
+        By its hidden name nobody will speak of it any more, not even when it is closed.
+        """
         with self.lock:
-            freed = [
-                each
-                for hidden, each in self._orphans.items()
-                if each.held and is_below(hidden, directory)
+            hidden = [
+                key
+                for key, each in self._orphans.items()
+                if each.origin and is_below(key, directory)
             ]
+            freed = [self._orphans.pop(key) for key in hidden]
             for each in freed:
-                each.held = False
+                each.held = each.yielding = False
             return freed
 
     # -- one going over another ----------------------------------------------------------------
@@ -274,7 +316,8 @@ class Overlay(Order):
 
     def _changes_locked(self, entry: Entry) -> list[Change]:
         if not entry.path:
-            return [Change.REMOVE] if entry.origin or entry.attempted else []
+            gone = Change.MOVE if entry.yielding and entry.origin else Change.REMOVE
+            return [gone] if entry.origin or entry.attempted else []
         if entry.link_of is not None:
             return [Change.LINK]
         found = []

@@ -181,7 +181,7 @@ class Stores:
 
     def changed(self, *entries: Entry) -> None:
         """Tell the cluster of *entries* after the settle delay; what is written waits."""
-        for entry in entries:
+        for entry in (*entries, *self._overlay.make_way(entries)):
             if not entry.path:
                 # It was unlinked, maybe while it is sent.
                 self.supersede(entry)

@@ -249,3 +249,36 @@ def test_a_name_stays_free_while_it_is_removed(fs: Driver, there: Path) -> None:
         thread.join()
     fs.land()
     assert os.listdir(there) == []
+
+
+TAKERS: dict[str, Callable[[Driver], None]] = {
+    "symlink": lambda fs: fs.symlink("elsewhere", "f"),
+    "directory": lambda fs: fs.mkdir("f"),
+    "renamed directory": lambda fs: fs.rename("d", "f"),
+    "second name": lambda fs: fs.link("other", "f"),
+}
+
+
+@pytest.mark.parametrize("taker", TAKERS)
+def test_what_takes_the_name_of_an_open_file_lands(fs: Driver, there: Path, taker: str) -> None:
+    """A program may keep its old log open for days: nothing waits for its close."""
+    (there / "f").write_bytes(b"old")
+    (there / "other").write_bytes(b"content")
+    (there / "d").mkdir()
+    fd = fs.open("f", os.O_RDWR)
+    fs.unlink("f")
+    TAKERS[taker](fs)
+    assert fs.sync() == {}
+    assert fs.pending() == {}
+    expected = {"symlink": os.path.islink, "second name": os.path.isfile}
+    assert expected.get(taker, os.path.isdir)(there / "f")
+    assert fs.pread(fd, 100, 0) == b"old"
+    assert fs.pwrite(fd, b"er", 3) == 2
+    fs.fsync(fd)
+    assert fs.fstat(fd).st_size == 5
+    assert fs.pread(fd, 100, 0) == b"older"
+    fs.close(fd)
+    fs.land()
+    assert expected.get(taker, os.path.isdir)(there / "f")
+    assert sorted(fs.listdir()) == sorted(os.listdir(there))
+    assert fs.errors() == []
