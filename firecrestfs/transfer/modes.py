@@ -35,6 +35,17 @@ def needs_chmod(item: StoreItem, mode: int) -> bool:
     return bool(mode & ~wanted or wanted & ~mode & ~taken)
 
 
+def is_another(known: Attr, now: Attr) -> bool:
+    """Tell whether *now*, found by a stat at the same path, is another file than *known* for sure.
+
+    A listing tells too little of *known* for that.
+    """
+    if known.kind is not now.kind:
+        return True
+    both = known.ino and now.ino
+    return bool(both) and (known.dev, known.ino) != (now.dev, now.ino)
+
+
 def takes_one_of_several(item: StoreItem, now: Attr | None) -> bool:
     """Tell whether *item* takes one name of the file *now*, which has others."""
     return item.anew and now is not None and now.kind is Kind.FILE and now.nlink > 1

@@ -20,6 +20,7 @@ from firecrestfs.model import Attr, Kind, StoreItem
 from firecrestfs.paths import directory_of, join, name_of
 from firecrestfs.transfer.bundle import OUR_PREFIX
 from firecrestfs.transfer.engine import TransferEngine, digest_of
+from firecrestfs.transfer.modes import is_another
 from firecrestfs.transfer.removing import Remover, Unlinked
 from firecrestfs.transfer.touching import Touch, Toucher
 
@@ -335,6 +336,8 @@ class Landing:
             except OSError as exc:
                 outcome[entry.ident] = self._not_set(entry, exc)
                 continue
+            if entry.base is not None and is_another(entry.base, after):
+                self._notes.report(entry.where, "another file there got the mode by chmod")
             if entry.file is not None:
                 entry.file.given_mode(mode, self._tree.localised(entry.origin, after))
             else:

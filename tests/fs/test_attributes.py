@@ -72,6 +72,20 @@ def test_chmod_of_a_stored_file(fs: Driver, there: Path, mode: int) -> None:
     assert mode_of(fs.stat("f")) == mode
 
 
+def test_chmod_of_what_somebody_else_replaces_meanwhile(fs: Driver, there: Path) -> None:
+    """It follows the name, as chmod(1) there would a moment later; but not without a word."""
+    fs.write_file("f", b"ours")
+    fs.land()
+    fs.chmod("f", 0o600)
+    (there / "theirs").write_bytes(b"theirs")
+    (there / "theirs").replace(there / "f")
+    fs.land()
+    assert any("another file" in line for line in fs.errors())
+    fs.refresh()
+    assert fs.read_file("f") == b"theirs"
+    assert mode_of(fs.stat("f")) == mode_of(os.stat(there / "f"))
+
+
 def test_chmod_before_the_store(fs: Driver, there: Path) -> None:
     fs.write_file("script", b"#!/bin/sh\n")
     fs.chmod("script", 0o755)
