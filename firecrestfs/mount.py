@@ -30,11 +30,12 @@ from .model import System, UserInfo
 from .paths import directory_of, is_below
 from .running import Mount
 from .stagedparts import StagedParts
-from .transfer.bundle import Bundler, Leftovers
+from .transfer.bundle import Bundler
 from .transfer.engine import TransferEngine
 from .transfer.linking import Linker
 from .transfer.moving import Mover
 from .transfer.removing import Remover
+from .transfer.swept import Leftovers
 from .transfer.touching import Toucher
 from .vfs.base import Filesystem
 from .vfs.control import ControlFilesystem, ErrorLog

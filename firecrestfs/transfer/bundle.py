@@ -11,7 +11,6 @@ import errno
 import io
 import logging
 import tarfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,8 @@ from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Kind
 from firecrestfs.paths import common_directory, directory_of, relative
+
+from .swept import Leftovers
 
 log = logging.getLogger(__name__)
 
@@ -86,55 +87,6 @@ def _tar_info(member: Member) -> tarfile.TarInfo:
     return info
 
 
-class Leftovers:
-    """Paths of ours on one system that have to be removed. Thread-safe (a leaf lock).
-
-    Those that are in use are removed by who uses them.
-    """
-
-    def __init__(
-        self,
-        paths: Iterable[str] = (),
-        left: Callable[[str], None] = lambda path: None,
-        removed: Callable[[str], None] = lambda path: None,
-    ) -> None:
-        """*paths* were left by an earlier process; *left* and *removed* write changes down."""
-        self._lock = threading.Lock()  # guards _paths and _used
-        self._paths = set(paths)
-        self._used: set[str] = set()
-        self._left = left
-        self._removed = removed
-
-    def add(self, path: str) -> None:
-        """Note that *path* is about to be made, and used until it is released."""
-        with self._lock:
-            self._paths.add(path)
-            self._used.add(path)
-            self._left(path)
-
-    def release(self, path: str) -> None:
-        """Note that nobody uses *path* any more, and that it is still there."""
-        with self._lock:
-            self._used.discard(path)
-
-    def discard(self, path: str) -> None:
-        """Note that *path* is no more, or no more ours to remove."""
-        with self._lock:
-            self._paths.discard(path)
-            self._used.discard(path)
-            self._removed(path)
-
-    def unused(self) -> list[str]:
-        """Return those that nobody uses."""
-        with self._lock:
-            return sorted(self._paths - self._used)
-
-    def holds(self, path: str) -> bool:
-        """Tell whether *path* is one of them, or in one."""
-        with self._lock:
-            return path in self._paths or path.rpartition("/")[0] in self._paths
-
-
 class Bundler:
     """Places archives' members on one system. Thread-safe."""
 
@@ -145,9 +97,6 @@ class Bundler:
         self._client = client
         self._system = system
         self._leftovers = leftovers or Leftovers()
-        # Links that renames kept which failed and could not be looked at after: of which name, and
-        # the files that it may be of. While it is one of them, they are needed no more.
-        self._doubtful: dict[str, tuple[str, set[int]]] = {}
 
     def place(self, members: Iterable[Member], into: str, archive_dir: str) -> None:
         """Extract *members* in the directory *into*; the archive lies in *archive_dir* meanwhile.
@@ -183,7 +132,7 @@ class Bundler:
         for path in self._leftovers.unused():
             if links or path.endswith(_ARCHIVE):
                 self._remove(path, suppress_errors=False)
-        for keep, (name, inodes) in list(self._doubtful.items()) if links else []:
+        for keep, (name, inodes) in self._leftovers.doubtful().items() if links else []:
             now = self._stat_or_none(name)
             if now is not None and now.ino in inodes:
                 self._give_up(keep)
@@ -294,8 +243,7 @@ class Bundler:
             self._unlink_source(old, source, after.nlink - 2)
         except OSError:
             # Where even this fails, the links are left where they are: nothing is lost.
-            self._leftovers.discard(keep)
-            self._doubtful[keep] = new, {source.ino, target.ino}
+            self._leftovers.doubt(keep, new, {source.ino, target.ino})
             now = self._stat_or_none(new)
             if now is not None and now.ino == source.ino and self._stat_or_none(old) is None:
                 # It was removed after all: the new name is all that is left of the source.
@@ -308,8 +256,7 @@ class Bundler:
 
     def _give_up(self, keep: str) -> None:
         """Remove the links in *keep*, now or later: what they were kept for is in place."""
-        self._leftovers.add(keep)
-        self._doubtful.pop(keep, None)
+        self._leftovers.settle(keep)
         self._remove(keep)
 
     def _keep_links(self, old: str, new: str, keep: str) -> None:

@@ -13,7 +13,8 @@ from firecrestfs.api import TypedClient
 from firecrestfs.emulator import Emulator
 from firecrestfs.model import Attr, Kind
 from firecrestfs.transfer import bundle
-from firecrestfs.transfer.bundle import Bundler, Leftovers, Member, make_archive
+from firecrestfs.transfer.bundle import Bundler, Member, make_archive
+from firecrestfs.transfer.swept import Leftovers
 
 from .tools import SECOND, Remote
 
@@ -369,6 +370,32 @@ def test_links_of_a_rename_that_ended_out_of_reach_are_swept_later(
     assert os.listdir(two.local / "d") == ["new"]
     assert (two.local / "d/new").read_text() == ("source" if then == "again" else "target")
     assert (two.local / "d/new").stat().st_nlink == 1
+
+
+def test_links_of_a_rename_that_ended_out_of_reach_are_swept_by_the_next_mount(
+    client: TypedClient, two: Remote, emulator: Emulator
+) -> None:
+    """The process dies before the server is back: what it was in doubt about is written down."""
+    noted: set[str] = set()
+    bundler = Bundler(client, "cluster", Leftovers((), noted.add, noted.discard))
+    source, target = (client.stat("cluster", two / name) for name in ("old", "d/new"))
+    emulator.faults.add("status", "ops/upload", status=500, after=1, count=1)
+    emulator.faults.add("status", "ops/stat", status=500, after=2, count=2)
+    with pytest.raises(OSError):
+        bundler.rename(two / "old", two / "d/new", source, target)
+    emulator.faults.clear()
+    (two.local / "aside").hardlink_to(two.local / "d/new")
+    (two.local / "d/new").unlink()
+    bundler = Bundler(client, "cluster", Leftovers(noted, noted.add, noted.discard))
+    bundler.sweep()
+    # As long as the name is not there, the links are the only ones for certain.
+    assert len(os.listdir(two.local / "d")) == 1
+    (two.local / "aside").rename(two.local / "d/new")
+    bundler = Bundler(client, "cluster", Leftovers(noted, noted.add, noted.discard))
+    bundler.sweep()
+    assert os.listdir(two.local / "d") == ["new"]
+    assert (two.local / "d/new").stat().st_nlink == 1
+    assert noted == set()
 
 
 def test_a_refused_link_keeps_the_target(
