@@ -28,9 +28,12 @@ from .model import Kind
 
 #: What was discarded stays so long (seconds).
 DISCARDED_S = 7 * 86400.0
+#: It is found to be that old for so long (seconds) before it is removed.
+_SURE_S = 86400.0
 #: A process that was killed is gone within so many seconds.
 _DYING_S = 5.0
 _JOURNAL = "journal.sqlite"
+_EXPIRING = "expiring.json"
 _KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "link"}
 
 
@@ -144,14 +147,30 @@ class StateDirectory:
         return sorted(each for each in top.rglob("*") if each.is_file())
 
     def remove_expired(self, now: float | None = None) -> list[Path]:
-        """Remove what was discarded more than seven days ago; return what was removed."""
-        removed = []
-        for each in Asides(self.path).expired((time.time() if now is None else now) - DISCARDED_S):
+        """Remove what was discarded more than seven days ago; return what was removed.
+
+        A clock may be wrong: a call at least a day before has to have found the same.
+        """
+        now = time.time() if now is None else now
+        old, found = Asides(self.path).expired(now - DISCARDED_S), self._found_expired()
+        since = {each.name: min(found.get(each.name, now), now) for each in old}
+        removed = [each for each in old if since[each.name] <= now - _SURE_S]
+        for each in removed:
             shutil.rmtree(each, ignore_errors=True)
-            removed.append(each)
+            del since[each.name]
+        if since != found:
+            with suppress(OSError):
+                (self.path / _EXPIRING).write_text(json.dumps(since))
         return removed
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _found_expired(self) -> dict[str, float]:
+        """Return since when what was discarded has been found old by each call, by its names."""
+        try:
+            return dict(json.loads((self.path / _EXPIRING).read_text()))
+        except (OSError, ValueError):
+            return {}
 
     @contextmanager
     def _journal(self) -> Iterator[Journal]:

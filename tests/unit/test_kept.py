@@ -92,9 +92,29 @@ def test_only_what_was_discarded_long_ago_goes(state: StateDirectory) -> None:
     kept.write_bytes(b"x")
     assert where is not None
     assert state.remove_expired(time.time() + 6.9 * DAY) == []
-    assert state.remove_expired(time.time() + 8.1 * DAY) == [where.parent]
+    assert state.remove_expired(time.time() + 8.1 * DAY) == []
+    assert state.remove_expired(time.time() + 9.2 * DAY) == [where.parent]
     assert not where.exists()
     assert state.lost() == [kept]
+
+
+@pytest.mark.parametrize("days", [400.0, 20_000.0])
+def test_a_clock_that_is_wrong_for_a_mount_costs_nothing(
+    state: StateDirectory, days: float
+) -> None:
+    first, _ = state.rows()
+    where = state.discard(first)
+    assert where is not None
+    for each in (days, days + 0.5, 0.1, days, 0.2):
+        assert state.remove_expired(time.time() + each * DAY) == []
+    assert where.exists()
+    # Noted by the clock that was ahead, it isn't that old by one that is right.
+    assert state.remove_expired(time.time() + days * DAY) == []
+    assert state.remove_expired(time.time() + 8.5 * DAY) == []
+    assert where.exists()
+    (state.path / "expiring.json").write_text("{")
+    assert state.remove_expired(time.time() + 9.0 * DAY) == []
+    assert state.remove_expired(time.time() + 10.1 * DAY) == [where.parent]
 
 
 def test_who_holds_the_directory_is_told(state: StateDirectory) -> None:
