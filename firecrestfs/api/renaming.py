@@ -118,6 +118,9 @@ class Rename:
                 raise self._settled(exc, source) from exc
             return found
         found = self._arrived(source)
+        if found is None and source.kind is Kind.SYMLINK and self._is_where_it_was(source):
+            text = "the cluster's mv takes a link and what it leads to for one file: both stay"
+            raise refusal(errno.EIO, text, self._new)
         if found is None:
             text = "the cluster's mv succeeded, but something else is under the new name"
             raise refusal(errno.EIO, text, self._new, ambiguous=True)
@@ -125,9 +128,13 @@ class Rename:
 
     def _settled(self, exc: FirecrestException, source: Attr) -> FirecrestException:
         """Return *exc*, no longer ambiguous where the source is still where it was."""
-        with suppress(FirecrestException):
-            exc.ambiguous = not _same(self._stat(self._old), source)
+        exc.ambiguous = exc.ambiguous and not self._is_where_it_was(source)
         return exc
+
+    def _is_where_it_was(self, source: Attr) -> bool:
+        with suppress(FirecrestException):
+            return _same(self._stat(self._old), source)
+        return False
 
     def _arrived(self, source: Attr) -> Attr | None:
         found = self._stat_or_none(self._new)

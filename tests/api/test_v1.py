@@ -581,6 +581,20 @@ def test_rename_within_one_file_does_nothing(typed: TypedClient, emu: Emulator, 
     typed.move(S, f"{path}/a", f"{path}/b")  # the server's words for it are no error, either
 
 
+def test_rename_of_a_link_over_what_it_leads_to_is_refused_as_what_it_is(
+    typed: TypedClient, home: Home
+) -> None:
+    """`mv` takes both for one file, and leaves them."""
+    path, local = home
+    (local / "target").write_bytes(b"content")
+    (local / "link").symlink_to("target")
+    exc = refused(typed.rename, S, f"{path}/link", f"{path}/target")
+    assert "one file" in str(exc) and "succeeded" not in str(exc)
+    assert not exc.ambiguous and not exc.transient
+    assert (local / "link").is_symlink()
+    assert (local / "target").read_bytes() == b"content"
+
+
 def test_rename_never_moves_into_a_directory(typed: TypedClient, home: Home) -> None:
     path, local = home
     for name in ("d/x", "full/y"):
