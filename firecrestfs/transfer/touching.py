@@ -11,7 +11,7 @@ import errno
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from firecrestfs.api.typed import TypedClient
@@ -101,14 +101,15 @@ class Toucher:
             results.update(self._begin(new[start : start + _MOST]))
         return results
 
-    def sweep(self, wanted: Collection[str]) -> None:
+    def sweep(self, wanted: Callable[[], Collection[str]]) -> None:
         """End jobs none of whose files is among the paths *wanted* still. Raises the first failure.
 
-        Their times were overtaken by other changes.
+        Their times were overtaken by other changes. Without jobs nobody asks for the paths.
         """
         with self._lock:
-            idle = [each for each in self._running if each.left.keys().isdisjoint(wanted)]
-        for run in idle:
+            running = list(self._running)
+        paths = wanted() if running else ()
+        for run in [each for each in running if each.left.keys().isdisjoint(paths)]:
             self._jobs.end(run.begun)
             with self._lock:
                 self._running = [each for each in self._running if each is not run]

@@ -85,10 +85,8 @@ class Landing:
                 for each in begun:
                     each.entry.busy = False
                     self._overlay.release_unreached(each.entry)
-        for each in begun:
-            if self._overlay.has_ended(each.entry):
-                # It was closed while it was removed.
-                self._notes.drop(each.entry)
+        for entry in [each.entry for each in begun if self._overlay.has_ended(each.entry)]:
+            self._notes.drop(entry)  # it was closed while it was removed
         return outcome
 
     def _complete(self, entries: Sequence[Entry]) -> Outcome:
@@ -365,7 +363,9 @@ class Landing:
 
     def forget_strays(self) -> None:
         """End jobs whose times nobody wants any more. Raises the first failure."""
-        self._toucher.sweep({each.origin for each in self._overlay.all() if each.time_differs})
+        self._toucher.sweep(
+            lambda: {each.origin for each in self._overlay.all() if each.time_differs}
+        )
 
     # -- times ---------------------------------------------------------------------------------
 

@@ -77,9 +77,16 @@ class Places:
     def below(self, path: str) -> list[Entry]:
         """Return the entries shown at and below *path*, and those unlinked there."""
         with self.lock:
+            shown = self._shown.get(path)
+            if shown is None or shown.kind is Kind.DIRECTORY:
+                candidates = list(self._idents.values())
+            else:
+                # What was unlinked, and may be there, is odd: nobody looks at all others for it.
+                odd = [self._idents[ident] for ident in self._odd if ident in self._idents]
+                candidates = [shown, *(each for each in odd if not each.path)]
             return [
                 each
-                for each in self._idents.values()
+                for each in candidates
                 if is_below(each.path or self._place_locked(each.where), path)
             ]
 

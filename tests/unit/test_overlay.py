@@ -486,6 +486,23 @@ def test_what_never_was_there_is_not_gone_there(overlay: Overlay, tree: Tree) ->
     assert overlay.changes(entry) == []
 
 
+def test_what_is_at_a_files_path_is_it_and_what_was_unlinked_there(
+    overlay: Overlay, tree: Tree
+) -> None:
+    removed, other = tree.file("/d/x"), tree.file("/d/xy")
+    overlay.unlink(removed)
+    overlay.unlink(other)
+    unsure = tree.file("/d/x", "")
+    overlay.attempt(unsure, "/d/x")
+    overlay.unlink(unsure)
+    new = tree.file("/d/x", "")
+    below = overlay.below("/d/x")
+    assert len(below) == 3 and {id(each) for each in below} == {id(removed), id(unsure), id(new)}
+    assert set(map(id, below)) < set(map(id, overlay.below("/d")))
+    overlay.unlink(new)
+    assert {id(each) for each in overlay.below("/d/x")} == {id(removed), id(unsure)}
+
+
 def test_a_directory_waits_for_the_open_files_in_it(overlay: Overlay, tree: Tree) -> None:
     top = tree.directory("/d")
     entry = tree.file("/d/x")
