@@ -129,17 +129,21 @@ class StateDirectory:
         reasons = self.last_exit().get("failed", {})
         return [self._row(each, reasons) for each in records]
 
-    def discard(self, row: Kept) -> Path | None:
-        """Give up *row*: its bytes go to lost+found for seven days. The lock must be held."""
-        where = None
-        name = row.path.rpartition("/")[2]
-        for local, start in ((row.unclosed, 0), (row.local, row.start)):
-            if local is not None and local.exists():
-                where = Asides(self.path).keep(local, name, start, discarded=True)
-                local.unlink()
+    def discard(self, *rows: Kept) -> Iterator[tuple[Kept, Path | None]]:
+        """Give up each of *rows* as it is asked for; tell where its bytes are now.
+
+        They stay in lost+found for seven days. The lock must be held.
+        """
         with self._journal() as journal:
-            journal.forget(row.ident)
-        return where
+            for row in rows:
+                where = None
+                name = row.path.rpartition("/")[2]
+                for local, start in ((row.unclosed, 0), (row.local, row.start)):
+                    if local is not None and local.exists():
+                        where = Asides(self.path).keep(local, name, start, discarded=True)
+                        local.unlink()
+                journal.forget(row.ident)
+                yield row, where
 
     def lost(self) -> list[Path]:
         """Return the files in lost+found."""

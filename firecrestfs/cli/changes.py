@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,9 @@ def discard(path: tuple[str, ...], yes: bool, state_dir: str | None) -> None:
         sys.exit(_discard_mounted(places(path), yes))
     with _kept(path, state_dir) as found:
         _confirm([row.path for _, row in found], yes)
-        for directory, row in found:
-            _say_discarded(row.path, str(directory.discard(row) or ""))
+        for directory, rows in groupby(found, lambda each: each[0]):
+            for row, where in directory.discard(*(row for _, row in rows)):
+                _say_discarded(row.path, str(where or ""))
 
 
 def _discard_mounted(wanted: Sequence[Place], yes: bool) -> int:

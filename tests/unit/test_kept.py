@@ -66,18 +66,18 @@ def test_the_reasons_of_the_last_exit_are_told(state: StateDirectory) -> None:
 
 def test_discarding_keeps_the_bytes(state: StateDirectory) -> None:
     first, second = state.rows()
-    where = state.discard(first)
+    [(_, where)] = state.discard(first)
     assert where is not None
     assert where.read_bytes() == b"content"
     assert state.lost() == [where]
-    assert state.discard(second) is None
+    assert list(state.discard(second)) == [(second, None)]
     assert state.rows() == []
     assert list((state.path / "files").iterdir()) == []
 
 
 def test_discarded_twice_under_one_name(state: StateDirectory) -> None:
     [first, _] = state.rows()
-    where = state.discard(first)
+    [(_, where)] = state.discard(first)
     (state.path / "files/ident1").write_bytes(b"other")
     [second] = state.rows()
     again = Asides(state.path).keep(state.path / "files/ident1", "f", discarded=True)
@@ -87,7 +87,7 @@ def test_discarded_twice_under_one_name(state: StateDirectory) -> None:
 
 def test_only_what_was_discarded_long_ago_goes(state: StateDirectory) -> None:
     first, _ = state.rows()
-    where = state.discard(first)
+    [(_, where)] = state.discard(first)
     kept = state.path / "lost+found/f-set-aside"
     kept.write_bytes(b"x")
     assert where is not None
@@ -103,7 +103,7 @@ def test_a_clock_that_is_wrong_for_a_mount_costs_nothing(
     state: StateDirectory, days: float
 ) -> None:
     first, _ = state.rows()
-    where = state.discard(first)
+    [(_, where)] = state.discard(first)
     assert where is not None
     for each in (days, days + 0.5, 0.1, days, 0.2):
         assert state.remove_expired(time.time() + each * DAY) == []
@@ -167,7 +167,7 @@ def test_a_copy_goes_through_no_link(tmp_path: Path) -> None:
 
 def test_lost_and_found_can_only_be_read(state: StateDirectory) -> None:
     first, _ = state.rows()
-    where = state.discard(first)
+    [(_, where)] = state.discard(first)
     assert where is not None
     files = LostFound(state.path / "lost+found")
     [day] = files.readdir("/")
@@ -199,7 +199,7 @@ def test_of_what_was_appended_only_that_is_copied(state: StateDirectory, tmp_pat
     assert row.local is not None
     copied = copy_out(row.local, tmp_path / "out/f", row.start)
     assert (copied.name, copied.read_bytes()) == ("f.appended", b"tent")
-    where = state.discard(row)
+    [(_, where)] = state.discard(row)
     assert where is not None
     assert where.name.startswith("f.appended-")
     assert where.read_bytes() == b"tent"
@@ -227,7 +227,7 @@ def test_the_closed_version_is_what_waits(reopened: StateDirectory, tmp_path: Pa
 
 def test_both_versions_are_kept_of_what_is_given_up(reopened: StateDirectory) -> None:
     [row] = [row for row in reopened.rows() if row.path == "/daint/f"]
-    where = reopened.discard(row)
+    [(_, where)] = reopened.discard(row)
     assert where is not None
     assert where.read_bytes() == b"closed"
     assert sorted(each.read_bytes() for each in reopened.lost()) == [b"closed", b"content"]
