@@ -20,6 +20,8 @@ UNNAMED = frozenset({"", "allocation", "batch"})
 #: A job that started so long before its request (seconds) is not the one that was asked for. v1
 #: tells local times, of a zone that may not be known yet.
 _CLOCKS_S, _ZONES_S = 300.0, 26 * 3600.0
+#: What FirecREST calls a job that renames.
+_MOVE_JOB = "MoveFiles"
 #: A lost job is looked for among so many of the newest that may be it.
 _CANDIDATES = 20
 
@@ -122,6 +124,19 @@ class TypedJobs(Reader):
             if exc.transient:
                 raise
             return ""
+
+    def cancel_moves(self, system: str, old: str, new: str) -> None:
+        """Cancel the jobs of `move_by_job` from *old* to *new* that have not ended.
+
+        One whose answer got lost has no id: it is known by its script. One request, and two for
+        each such job at all.
+        """
+        words = rf"""\bmv\s.*['"\s]{re.escape(old)}['"]?\s+['"]?{re.escape(new)}(?![^'"\s);])"""
+        for job in self.jobs(system):
+            if job.ended or job.name not in UNNAMED | {_MOVE_JOB}:
+                continue
+            if re.search(words, self._script_of(system, job.job_id)):
+                self.cancel(system, job.job_id)
 
     def forget_submission(self, system: str, directory: str, marker: str) -> None:
         """Remove the script that a request whose answer got lost may have left (v1)."""

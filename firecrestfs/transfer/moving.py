@@ -8,6 +8,7 @@ was there under the new name.
 from __future__ import annotations
 
 import errno
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from firecrestfs.paths import directory_of
 
 from .bundle import OUR_PREFIX, Bundler
 from .engine import TransferEngine
+
+log = logging.getLogger(__name__)
 
 
 class Expected(NamedTuple):
@@ -119,6 +122,20 @@ class Mover:
         if after is None or not renamed or self._stat_or_none(old) is not None:
             raise refusal
         return after
+
+    def call_off(self, old: str, new: str) -> None:
+        """Let no job rename the directory *old* to *new*, late, that is still in the queue.
+
+        Raises where that can't be told now. What runs already is found by a look after this.
+        """
+        if self._features.rename:
+            return
+        try:
+            self._client.cancel_moves(self._system, old, new)
+        except OSError as exc:
+            if is_transient(exc):
+                raise
+            log.info("jobs that rename %s are left alone: %s", old, exc)
 
     def find(self, old: str, begun: tuple[str, int, int]) -> tuple[str, Attr | None]:
         """Return where a file is whose move from *old* was *begun*, and what is there.

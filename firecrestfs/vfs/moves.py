@@ -136,6 +136,8 @@ class Moves:
         moving, old = entry.moving, entry.origin
         if moving is None:
             return
+        if entry.kind is Kind.DIRECTORY:
+            self._mover.call_off(old, moving.target)
         where, now = self._mover.find(old, moving)
         entry.moving = None
         entry.unheard = moving if where == old and entry.kind is Kind.DIRECTORY else None

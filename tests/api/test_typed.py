@@ -1350,3 +1350,24 @@ def test_rename_is_refused_before_any_request(typed: TypedClient, emu: Emulator)
 
 def test_server_date(typed: TypedClient) -> None:
     assert typed.server_date().endswith(" GMT")
+
+
+@only_v2
+def test_only_the_job_of_one_rename_is_cancelled(
+    client: Firecrest, typed: TypedClient, emu: Emulator
+) -> None:
+    """Nobody has its id: it is known by what its script renames."""
+    emu.knobs.put("queue_seconds", 600.0)
+    top = "/home/demo/a b"
+    others = [("o", "new2"), ("o", "new/x"), ("x/o", "new"), ("o2", "new"), ("new", "o")]
+    jobs = []
+    for old, new in [("o", "new"), *others]:
+        body = {"sourcePath": f"{top}/{old}", "targetPath": f"{top}/{new}"}
+        server = client.server()
+        assert isinstance(server, ServerV2)
+        jobs.append(str(server.transfer(S, "mv", body)["transferJob"]["jobId"]))
+    typed.cancel_moves(S, f"{top}/o", f"{top}/new")
+    ended = {job.job_id for job in typed.jobs(S) if job.ended}
+    assert ended & set(jobs) == {jobs[0]}
+    for each in jobs[1:]:
+        typed.cancel(S, each)

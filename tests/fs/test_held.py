@@ -275,6 +275,35 @@ def test_a_job_of_which_nobody_heard_runs_late(
     assert fs.errors() == []
 
 
+@pytest.mark.parametrize("then", ["rename back", "remove"])
+def test_a_job_of_which_nobody_heard_is_not_wanted_any_more(
+    fs: Driver, there: Path, server: Server, held: Callable[..., Hold], then: str
+) -> None:
+    """It would rename, when its turn comes, what has its old name again: it is cancelled."""
+    plant(there)
+    tree_of(fs)
+    hold = held("transfer/mv", 0, True, LOST)
+    server.set(queue_seconds=3.0)
+    fs.rename("w/d", "w/n")
+    landing = begun(fs.sync)
+    assert hold.reached.wait(20)
+    if then == "rename back":
+        fs.rename("w/n", "w/d")
+    else:
+        for name in ("x", "y", "z"):
+            fs.unlink(f"w/n/{name}")
+        fs.rmdir("w/n")
+        fs.mkdir("w/d")
+        fs.write_file("w/d/new", b"new")
+    hold.end()
+    landing.join(20)
+    fs.land()
+    expected = ["x", "y", "z"] if then == "rename back" else ["new"]
+    assert not wait_for((there / "w/n").exists, 4.0)
+    assert sorted(os.listdir(there / "w/d")) == sorted(fs.listdir("w/d")) == expected
+    assert fs.errors() == []
+
+
 def begun(act: Callable[[], object]) -> threading.Thread:
     """Run *act* on another thread."""
     thread = threading.Thread(target=act, daemon=True)
