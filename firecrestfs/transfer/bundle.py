@@ -234,7 +234,7 @@ class Bundler:
         keep = f"{directory_of(new).rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}"
         self._leftovers.add(keep)
         try:
-            self._keep_links(old, new, keep)
+            self._keep_links(old, new, keep, target)
         except OSError:
             self._remove(keep)
             raise
@@ -259,10 +259,11 @@ class Bundler:
         self._leftovers.settle(keep)
         self._remove(keep)
 
-    def _keep_links(self, old: str, new: str, keep: str) -> None:
+    def _keep_links(self, old: str, new: str, keep: str, target: Attr) -> None:
         """Link both files in *keep*: it proves that the cluster lets us, and keeps the target.
 
-        tar unlinks what is in the way before it learns that a link is refused.
+        tar unlinks what is in the way before it learns that a link is refused. EEXIST where what
+        was kept is no longer *target*: somebody has written it, or put another in its place.
         """
         top = common_directory([old, new])
         members = [
@@ -275,8 +276,11 @@ class Bundler:
             self.place(members, top, directory_of(new))
         except OSError as exc:
             refusal = exc
-        if self._stat_or_none(f"{keep}/old") is None or self._stat_or_none(f"{keep}/new") is None:
+        kept = self._stat_or_none(f"{keep}/new")
+        if kept is None or self._stat_or_none(f"{keep}/old") is None:
             raise _as_exdev(refusal, new)
+        if _version(kept) != _version(target):
+            raise os_error(errno.EEXIST, new, "it has changed on the cluster")
 
     def _link_back(self, kept: str, path: str, target: Attr) -> None:
         now = self._stat_or_none(path)
@@ -322,6 +326,11 @@ def below_plain(members: Iterable[Member], into: str) -> tuple[list[Member], str
         for each in members
     ]
     return moved, plain
+
+
+def _version(attr: Attr) -> tuple[int, int, int]:
+    """Return what tells one version of a file from another, links made to it left aside."""
+    return attr.ino, attr.size, attr.mtime_ns
 
 
 def _as_exdev(refusal: OSError | None, path: str) -> OSError:

@@ -51,3 +51,34 @@ def test_a_source_that_goes_while_it_is_renamed_over_a_target(
     assert (there.local / "new").read_text() == ("source" if linked else "target")
     bundler.sweep()
     assert there.names() == ["new"]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_target_that_changes_while_it_is_renamed_over(
+    bundler: Bundler,
+    there: Remote,
+    client: TypedClient,
+    monkeypatch: pytest.MonkeyPatch,
+    replaced: bool,
+) -> None:
+    """Another client writes it after the last look at it: what it wrote stays."""
+    (there.local / "old").write_text("source")
+    (there.local / "new").write_text("target")
+    real, calls = client.extract, []
+
+    def extract(system: str, archive: str, directory: str, *, compression: str = "gzip") -> None:
+        calls.append(archive)
+        if len(calls) == 1:
+            if replaced:
+                (there.local / "new").unlink()
+            (there.local / "new").write_text("theirs, written meanwhile")
+        real(system, archive, directory, compression=compression)
+
+    monkeypatch.setattr(client, "extract", extract)
+    source, target = (client.stat("cluster", there / name) for name in ("old", "new"))
+    with pytest.raises(FileExistsError):
+        bundler.rename(there / "old", there / "new", source, target)
+    assert (there.local / "new").read_text() == "theirs, written meanwhile"
+    assert (there.local / "old").read_text() == "source"
+    bundler.sweep()
+    assert there.names() == ["new", "old"]
