@@ -102,14 +102,14 @@ class TypedClient(StagingCalls, TypedJobs):
     def remove_proven(self, system: str, path: str) -> None:
         """Remove *path* with all that is in it; what it is must have been proven a moment ago.
 
-        Nothing there is fine. A lost answer is settled here.
+        Nothing there is fine, nor is a directory on the way to it. A lost answer is settled here.
         """
         clean = self._removable(system, path)
         for last in (False, True):
             try:
                 self._client.server().rm(system, clean)
                 return
-            except NotFound:
+            except (NotFound, NotADirectory):
                 return
             except FirecrestException as exc:
                 if last or not exc.ambiguous:

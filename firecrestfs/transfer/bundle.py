@@ -143,7 +143,8 @@ class Bundler:
                 self._client.remove_proven(self._system, path)
             else:
                 self._client.remove_tree(self._system, path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            # It went with its directory, whose name may be another file's by now.
             pass
         except OSError as exc:
             self._leftovers.release(path)

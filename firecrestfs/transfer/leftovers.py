@@ -74,6 +74,7 @@ class Leftovers:
         try:
             kind = self._client.stat(self._system, path).kind
             self._client.remove(self._system, path, kind)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            # It went with its directory, whose name may be another file's by now.
             pass
         self.gone(path)
