@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.model import Attr, Kind
-from firecrestfs.paths import common_directory, directory_of, relative
+from firecrestfs.paths import common_directory, directory_of, name_of, relative
 
 from .swept import Leftovers
 
@@ -111,14 +111,24 @@ class Bundler:
     @contextmanager
     def uploaded(self, archive: bytes, archive_dir: str) -> Iterator[str]:
         """Yield the path of *archive*, which lies in *archive_dir* while the body runs."""
-        name = f"{OUR_PREFIX}{uuid.uuid4().hex}{_ARCHIVE}"
-        path = f"{archive_dir.rstrip('/')}/{name}"
+        with self.hidden(archive_dir) as path:
+            self._client.upload(self._system, archive_dir, name_of(path), archive, new=True)
+            yield path
+
+    @contextmanager
+    def hidden(self, directory: str) -> Iterator[str]:
+        """Yield a hidden name in *directory*; what the body makes there goes, unless `moved`."""
+        path = f"{directory.rstrip('/')}/{OUR_PREFIX}{uuid.uuid4().hex}{_ARCHIVE}"
         self._leftovers.add(path)
         try:
-            self._client.upload(self._system, archive_dir, name, archive, new=True)
             yield path
         finally:
-            self._remove(path)
+            if self._leftovers.holds(path):
+                self._remove(path)
+
+    def moved(self, path: str) -> None:
+        """Note that what had the hidden name *path* has another now."""
+        self._leftovers.discard(path)
 
     def is_leftover(self, path: str) -> bool:
         """Tell whether *path* is ours, and nothing that anybody would miss."""
@@ -160,14 +170,10 @@ class Bundler:
     def alias(self, path: str) -> Iterator[str]:
         """Yield a plain name for the file *path* while the body runs: a hard link beside it."""
         directory, _, name = path.rpartition("/")
-        alias = f"{directory}/{OUR_PREFIX}{uuid.uuid4().hex}{_ARCHIVE}"
-        self._leftovers.add(alias)
-        try:
+        with self.hidden(directory) as alias:
             member = Member(alias[len(directory) + 1 :], link=name)
             self.place([member], directory or "/", directory or "/")
             yield alias
-        finally:
-            self._remove(alias)
 
     def link(self, old: str, new: str, begin: Callable[[Attr], None] = lambda source: None) -> Attr:
         """Make *new* a hard link to the existing non-directory *old*, unless it is one already.
@@ -280,7 +286,8 @@ class Bundler:
         kept = self._stat_or_none(f"{keep}/new")
         if kept is None or self._stat_or_none(f"{keep}/old") is None:
             raise _as_exdev(refusal, new)
-        if _version(kept) != _version(target):
+        # A link made to it leaves these as they are.
+        if (kept.ino, kept.size, kept.mtime_ns) != (target.ino, target.size, target.mtime_ns):
             raise os_error(errno.EEXIST, new, "it has changed on the cluster")
 
     def _link_back(self, kept: str, path: str, target: Attr) -> None:
@@ -327,11 +334,6 @@ def below_plain(members: Iterable[Member], into: str) -> tuple[list[Member], str
         for each in members
     ]
     return moved, plain
-
-
-def _version(attr: Attr) -> tuple[int, int, int]:
-    """Return what tells one version of a file from another, links made to it left aside."""
-    return attr.ino, attr.size, attr.mtime_ns
 
 
 def _as_exdev(refusal: OSError | None, path: str) -> OSError:

@@ -13,7 +13,6 @@ import enum
 import errno
 import hashlib
 import logging
-import uuid
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -30,10 +29,10 @@ from firecrestfs.model import (
     UserInfo,
     same_version,
 )
-from firecrestfs.paths import directory_of, split
+from firecrestfs.paths import directory_of, name_of, split
 
 from . import direct, modes
-from .bundle import OUR_PREFIX, Bundler
+from .bundle import Bundler
 from .carrying import Carrier, is_sendable
 from .large_stores import LargeStores
 from .packing import FILE_MODE, Packer, member_of
@@ -252,16 +251,16 @@ class TransferEngine:
 
     def _replace(self, item: StoreItem, now: Attr) -> None:
         """Upload *item* under a hidden name and rename that over *now*."""
-        directory, _ = split(item.path)
-        name = f"{OUR_PREFIX}{uuid.uuid4().hex}"
-        beside, system = f"{directory.rstrip('/')}/{name}", self._system.name
-        self._client.upload(system, directory, name, item.data)
+        directory, system = directory_of(item.path), self._system.name
         mode = now.mode if item.mode is None else item.mode
-        source = self.chmod(beside, mode)
-        if self._features.rename:
-            self._client.rename(system, beside, item.path, source=source)
-        else:
-            self._bundler.rename(beside, item.path, source, now)
+        with self._bundler.hidden(directory) as beside:
+            self._client.upload(system, directory, name_of(beside), item.data)
+            source = self.chmod(beside, mode)
+            if self._features.rename:
+                self._client.rename(system, beside, item.path, source=source)
+            else:
+                self._bundler.rename(beside, item.path, source, now)
+            self._bundler.moved(beside)
 
     def _prove(self, item: StoreItem) -> Attr:
         try:
