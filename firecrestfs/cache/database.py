@@ -38,6 +38,7 @@ class Database:
         self._path = str(path)
         self._reserve = f"{path}-reserve"
         self._lock = threading.RLock()  # guards _db: one writer at a time
+        self.written = threading.Event()  # something waits to be sealed; for the one who seals
         with self._named_errors():
             try:
                 self._open()
@@ -98,6 +99,12 @@ class Database:
                 if not (_finds_no_room(exc) and self._give_reserve()):
                     raise
                 self._run_all(steps)
+
+    def record(self, *steps: Step) -> None:
+        """Run all *steps* as `execute_all` does, and have them sealed within seconds."""
+        self.execute_all(steps)
+        if not self.written.is_set():
+            self.written.set()
 
     def _run_all(self, steps: Sequence[Step]) -> None:
         self._db.execute("BEGIN IMMEDIATE")

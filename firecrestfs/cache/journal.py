@@ -116,7 +116,7 @@ class Journal:
         """*boot_id* tells one boot of this machine from another; read where it isn't given."""
         self._database = database
         self._boot_id = boot_id or _BOOT_ID.read_text().strip()
-        self.written = threading.Event()  # something was recorded; for the one who seals
+        self.written = database.written
         database.make_tables(_SCHEMA)
         self._writing = threading.Lock()  # one writes down at a time; guards _newest
         self._newest: dict[str, int] = {}  # ident → the turn of what is written of it, see `note`
@@ -215,8 +215,8 @@ class Journal:
 
     def leave(self, system: str, path: str) -> None:
         """Note that *path* on *system* is ours and has to be removed."""
-        self._database.execute(
-            "INSERT OR IGNORE INTO leftovers VALUES (?, ?)", (system, json.dumps(path))
+        self._database.record(
+            ("INSERT OR IGNORE INTO leftovers VALUES (?, ?)", (system, json.dumps(path)))
         )
 
     def removed(self, system: str, path: str) -> None:

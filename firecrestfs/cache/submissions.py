@@ -89,7 +89,10 @@ class SubmissionLog:
         database.make_tables(_SCHEMA)
 
     def put(self, submission: Submission) -> None:
-        """Write down *submission* in place of what was known of it."""
+        """Write down *submission* in place of what was known of it; it survives a power loss.
+
+        Else a request would be sent a second time that had been sent just before, and make a job.
+        """
         self._database.execute(
             "INSERT OR REPLACE INTO submissions VALUES (?, ?, ?, ?, ?)",
             (
@@ -100,6 +103,7 @@ class SubmissionLog:
                 json.dumps(_as_table(submission)),
             ),
         )
+        self._database.seal()
 
     def submissions(self, system: str) -> list[Submission]:
         """Return all of the last days, oldest first; those under way whatever their age."""

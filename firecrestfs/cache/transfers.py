@@ -125,23 +125,21 @@ class Transfers:
                 record.landed,
             ),
         )
-        self._database.execute_all([upload, _landing(record.ident, record.landed_mtime)])
+        self._database.record(upload, _landing(record.ident, record.landed_mtime))
 
     def sent(self, ident: str, number: int, mark: str) -> None:
         """Write down that part *number* has been sent, and what the store calls it."""
-        self._database.execute(
-            "UPDATE uploads SET parts = json_set(parts, '$.' || ?, ?) WHERE ident = ?",
-            (json.dumps(str(number)), mark, ident),
-        )
+        update = "UPDATE uploads SET parts = json_set(parts, '$.' || ?, ?) WHERE ident = ?"
+        self._database.record((update, (json.dumps(str(number)), mark, ident)))
 
     def completed(self, ident: str) -> None:
         """Write down that all parts have been put together."""
-        self._database.execute("UPDATE uploads SET complete = 1 WHERE ident = ?", (ident,))
+        self._database.record(("UPDATE uploads SET complete = 1 WHERE ident = ?", (ident,)))
 
     def landed(self, ident: str, inode: int, mtime: int) -> None:
         """Write down which inode, of which time (s), holds everything that was sent."""
         update = "UPDATE uploads SET landed = ? WHERE ident = ?", (inode, ident)
-        self._database.execute_all([update, _landing(ident, mtime)])
+        self._database.record(update, _landing(ident, mtime))
 
     def upload(self, ident: str) -> UploadRecord | None:
         """Return the upload of the copy *ident*."""
@@ -164,13 +162,13 @@ class Transfers:
 
     def note_append(self, record: AppendRecord) -> None:
         """Write down an append, in place of an earlier one of the same copy."""
-        self._database.execute(*_written(record))
+        self._database.record(_written(record))
 
     def retire_append(self, record: AppendRecord, ident: str) -> AppendRecord:
         """Write down, as *ident*, that all that is left of an append is to remove its folder."""
         retired = replace(record, ident=ident, path="")
         forgotten = "DELETE FROM appends WHERE ident = ?", (record.ident,)
-        self._database.execute_all([forgotten, _written(retired)])
+        self._database.record(forgotten, _written(retired))
         return retired
 
     def appends(self, system: str) -> list[AppendRecord]:
@@ -194,10 +192,8 @@ class Transfers:
 
     def may_leave(self, system: str, *paths: str) -> None:
         """Write down that *paths*, ours, may be left on *system*."""
-        for path in paths:
-            self._database.execute(
-                "INSERT OR IGNORE INTO staged_leftovers VALUES (?, ?)", (system, json.dumps(path))
-            )
+        insert = "INSERT OR IGNORE INTO staged_leftovers VALUES (?, ?)"
+        self._database.record(*((insert, (system, json.dumps(path))) for path in paths))
 
     def removed(self, system: str, *paths: str) -> None:
         """Note that *paths* are gone."""
