@@ -11,6 +11,7 @@ import errno
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -93,7 +94,9 @@ class Mover:
             # An earlier try got so far; of a hard link the old name may be left.
             assert target is not None
             if source is not None and (source.dev, source.ino) == (target.dev, target.ino):
-                self._client.remove(self._system, old, source.kind)
+                # Or not: a job of ours that runs late may have ended between the two looks.
+                with suppress(FileNotFoundError):
+                    self._client.remove(self._system, old, source.kind)
                 return self._client.stat(self._system, new)
             return target
         if source is None:

@@ -316,6 +316,27 @@ def test_trouble_with_a_directory_ends_in_one_directory(
     assert (there.local / "new/f").read_text() == "x"
 
 
+def test_a_job_that_ends_between_two_looks(
+    moves: Moves, there: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told that the directory was gone, of which the new name had just been seen."""
+    (there.local / "old").mkdir()
+    (there.local / "old/f").write_text("x")
+    moves.begun.append(moves.stat("old"))
+    real = moves.client.stat
+
+    def stat(system: str, path: str, *, follow: bool = False) -> Attr:
+        found = real(system, path, follow=follow)
+        if (there.local / "old").exists():
+            (there.local / "old").rename(there.local / "new")
+        return found
+
+    monkeypatch.setattr(moves.client, "stat", stat)
+    after = moves.again("old", "new", Kind.DIRECTORY)
+    assert after.ino == moves.begun[0].ino
+    assert (there.local / "new/f").read_text() == "x"
+
+
 def ends(
     moves: Moves, there: Remote, kind: Kind, expected: Attr | None, new: str = "d/new"
 ) -> None:
