@@ -2,6 +2,7 @@
 
     OSError
      ├ FirecrestException        the server (or the way to it) refused; see `.responses`
+     │  └ JobCutShortError       a job of ours was ended, for a reason that isn't ours
      ├ ConflictError             both versions of a file survive, ours under `.landed_as`
      └ NotYetError               the cluster is still at it: ask again
         └ NotAppendedError       … or store the whole file: what was appended can't go alone
@@ -72,6 +73,16 @@ class FirecrestException(OSError):
         self.responses = responses
         self.transient = transient
         self.ambiguous = ambiguous
+
+
+class JobCutShortError(FirecrestException):
+    """The cluster's scheduler has ended a job of ours, which tells nothing of what it was for.
+
+    Another one may do it: but not for ever, for nobody says that what ends them ever ends.
+    """
+
+    def __init__(self, text: str, path: str | None = None) -> None:
+        super().__init__(errno.EAGAIN, text, path, transient=True)
 
 
 class ConflictError(OSError):

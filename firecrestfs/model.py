@@ -238,11 +238,17 @@ class Job:
         """Whether the state is final."""
         return self.state in _FINAL_STATES
 
+    @property
+    def cut_short(self) -> bool:
+        """Whether it was ended for a reason that isn't its own: another may come to its end."""
+        return self.state in _CUT_SHORT
+
 
 _FINAL_STATES = frozenset(
     {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"}
 )
+_CUT_SHORT = frozenset({"NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "CANCELLED", "REVOKED"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import FirecrestException
+from ..errors import FirecrestException, JobCutShortError
 from ..model import Job, Response
 from .decode import job_of, pick
 from .fault_tools import of_stderr, quote
@@ -138,9 +138,14 @@ def run(
 ) -> None:
     """Wait for *job* and prove it: raises what its log tells unless it is *proven*.
 
-    *path* is what an error names.
+    *path* is what an error names. `JobCutShortError`: it was ended, or forgotten, meanwhile.
     """
-    await_end(server, job, call)
+    ended = "unknown"
+    try:
+        found = await_end(server, job, call)
+        ended = found.state if found.cut_short else ""
+    except JobNotFound:
+        log.info("the scheduler of %s knows nothing of job %s any more", job.system, job.job_id)
     try:
         said = read_log(server, job, job.output_log, patience=_FLUSH)
         fault = None
@@ -150,6 +155,9 @@ def run(
             raise fault
         if proven():
             return
+        if ended:
+            text = f"the scheduler of the cluster has ended job {job.job_id} ({ended})"
+            raise JobCutShortError(text, path)
         raise fault or refusal(
             errno.EIO, "the job says it succeeded; the files tell otherwise", path
         )

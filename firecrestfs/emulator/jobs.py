@@ -18,6 +18,10 @@ class State(str, enum.Enum):
     FAILED = "FAILED"  # any other end of its own, or it could not start
     CANCELLED = "CANCELLED"
     TIMEOUT = "TIMEOUT"  # ran into its time limit
+    NODE_FAIL = "NODE_FAIL"
+    PREEMPTED = "PREEMPTED"
+    BOOT_FAIL = "BOOT_FAIL"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
     @property
     def final(self) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import AppendRecord, Transfers
-from firecrestfs.errors import NotAppendedError, is_transient, os_error
+from firecrestfs.errors import JobCutShortError, NotAppendedError, is_transient, os_error
 from firecrestfs.model import Attr, StoreItem
 
 from .bundle import OUR_PREFIX
@@ -247,6 +247,10 @@ class Appends:
         now = self._stat_or_none(record.path)
         if now is None or now.ino != record.ino or now.size < record.start:
             raise self._gone(record)
+        if isinstance(exc, JobCutShortError):
+            # Another one goes on where it stopped, or begins; nobody waits for this one.
+            self._transfers.note_append(replace(record, job="", words=""))
+            raise exc
         untouched = (now.size, now.mtime_ns // _SECOND) == (record.start, record.mtime)
         if exc.errno in NO_ROOM and (untouched or self._is_ours(record, now)):
             raise exc
@@ -298,6 +302,8 @@ class Appends:
 
 def _is_passing(exc: OSError) -> bool:
     """Tell whether *exc* says nothing of a job, which goes on."""
+    if isinstance(exc, JobCutShortError):
+        return False
     return is_transient(exc) or exc.errno in (errno.ESHUTDOWN, errno.ECANCELED)
 
 

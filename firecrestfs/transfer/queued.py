@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
+
+from firecrestfs.errors import JobCutShortError, os_error
+
+#: Jobs of one key that the cluster's scheduler ends, until nobody believes in the next any more.
+_MOST_CUT_SHORT = 10
 
 
 @dataclass(slots=True)
@@ -12,6 +18,7 @@ class Queued:
     due: float
     since: float
     tries: int = 0
+    cut_short: int = 0  # of these, how often a job of it was ended for no reason of its own
     in_flight: bool = False
     again: bool = False  # added once more while in flight
     dropped: bool = False  # cancelled while in flight
@@ -19,6 +26,16 @@ class Queued:
     probing: bool = False  # parked, but tried again now and then
     pressed: bool = False  # someone waits for it: it goes without settling
     error: OSError | None = None
+
+    def judged(self, exc: OSError | None) -> OSError | None:
+        """Return what a store has told, *exc*; one that is for good where it comes too often."""
+        if not isinstance(exc, JobCutShortError):
+            return exc
+        self.cut_short += 1
+        if self.cut_short < _MOST_CUT_SHORT:
+            return exc
+        text = f"{exc.strerror}, as {self.cut_short} times in a row: ask the centre why"
+        return os_error(errno.EIO, exc.filename, text)
 
 
 #: What workers choose by: when it is due, since when it waits, whether someone waits for it.

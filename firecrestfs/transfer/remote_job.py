@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from firecrestfs.api.faults import JobNotFound
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.errors import is_transient, os_error
+from firecrestfs.errors import JobCutShortError, is_transient, os_error
 from firecrestfs.model import System, UserInfo
 
 from .bundle import OUR_PREFIX
@@ -153,14 +153,21 @@ class RemoteJobs:
         return Begun(job_id, words, now, now)
 
     def look(self, begun: Begun) -> bool:
-        """Tell whether *begun* has ended well. Raises what its words mean where it failed."""
+        """Tell whether *begun* has ended well. Raises what its words mean where it failed.
+
+        `JobCutShortError`: it was ended, or forgotten; one that we have ended isn't looked at.
+        """
         try:
             job = self._client.job(self._system.name, begun.job_id)
-        except JobNotFound:
+        except JobNotFound as exc:
             if time.monotonic() - begun.known > _UNKNOWN_S:
-                raise
+                text = f"the scheduler of the cluster knows nothing of job {begun.job_id} any more"
+                raise JobCutShortError(text) from exc
             return False
         begun.known = time.monotonic()
+        if job.cut_short:
+            text = f"the scheduler of the cluster has ended job {begun.job_id} ({job.state})"
+            raise JobCutShortError(text)
         if job.ended and (job.state != "COMPLETED" or job.exit_code):
             said = self._read(begun.words) or f"state {job.state}"
             code = next((each for words, each in _MEANING if words in said), errno.EIO)
@@ -172,6 +179,8 @@ class RemoteJobs:
         try:
             if not self.look(begun):
                 self._client.cancel(self._system.name, begun.job_id)
+        except JobCutShortError as exc:
+            log.info("%s", exc.strerror)
         except OSError as exc:
             if is_transient(exc):
                 raise

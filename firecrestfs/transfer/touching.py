@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from firecrestfs.api.typed import TypedClient
-from firecrestfs.errors import NotYetError, is_transient, os_error
+from firecrestfs.errors import JobCutShortError, NotYetError, is_transient, os_error
 from firecrestfs.model import Attr, Source
 from firecrestfs.paths import directory_of, name_of
 
@@ -135,7 +135,7 @@ class Toucher:
         try:
             run.ended = run.ended or self._jobs.look(run.begun)
         except OSError as exc:
-            if is_transient(exc):
+            if is_transient(exc) and not isinstance(exc, JobCutShortError):
                 return dict.fromkeys((each.path for each in wanted), exc)
             # Of a job that failed some files may have their times all the same.
             run.ended, run.failure = True, exc
@@ -145,7 +145,8 @@ class Toucher:
         results = self._proven(wanted, run.failure)
         with self._lock:
             for path, result in results.items():
-                if not isinstance(result, OSError) or not is_transient(result):
+                told = not isinstance(result, OSError) or not is_transient(result)
+                if told or result is run.failure:
                     run.left.pop(path, None)
             self._running = [each for each in self._running if each is not run]
             if run.left:

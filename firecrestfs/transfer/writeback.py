@@ -99,7 +99,7 @@ class WriteBack:
                 # Nor does whoever waits for it wait for more than what is there.
                 due = now if entry.pressed else max(now, min(now + self._delay_s, latest))
                 earlier, entry.due = due < entry.due, due
-                entry.tries, entry.parked = 0, False
+                entry.tries, entry.cut_short, entry.parked = 0, 0, False
             if earlier or now + self._delay_s < self._wake_at:
                 self._notify_locked()
 
@@ -146,7 +146,8 @@ class WriteBack:
             wanted = set(self._entries if keys is None else keys) & self._entries.keys()
             for key in wanted:
                 entry = self._entries[key]
-                entry.due, entry.parked, entry.tries = self._clock(), False, 0
+                entry.due, entry.parked = self._clock(), False
+                entry.tries = entry.cut_short = 0
                 entry.pressed = True
             self._notify_locked()
         while self._unsettled(wanted, patience) and not (interrupted() or self._stopping):
@@ -363,8 +364,7 @@ class WriteBack:
                 entry.in_flight = False
                 # Whoever waits for it waits for what changed meanwhile as well.
                 entry.pressed = entry.pressed and entry.again
-                exc = outcome.get(key)
-                entry.error = exc
+                exc = entry.error = entry.judged(outcome.get(key))
                 if exc is not None and not is_transient(exc) and not entry.again:
                     if not entry.parked:
                         parked.append((key, exc))
@@ -380,7 +380,7 @@ class WriteBack:
     def _settle_one_locked(self, key: str, entry: Queued, exc: OSError | None) -> None:
         now = self._clock()
         if entry.again:
-            entry.again, entry.tries = False, 0
+            entry.again, entry.tries, entry.cut_short = False, 0, 0
             entry.due = now if entry.pressed else now + self._delay_s
         elif exc is None or entry.dropped:
             del self._entries[key]
