@@ -8,7 +8,7 @@ from typing import Any
 from .client import Firecrest
 from .external import ExternalDownload
 from .objects import ObjectStore
-from .tickets import Ticket, order_ticket, ticket_of
+from .tickets import Ticket, end_order, order_ticket, ticket_of
 from .transferjobs import checked_for_job
 
 
@@ -39,3 +39,10 @@ class StagingCalls:
     def ticket(self, path: str, values: Mapping[str, Any]) -> Ticket:
         """Take up an upload to *path* that was ordered before."""
         return ticket_of(self._client.server(), self.objects, path, values)
+
+    def end_order(self, system: str, path: str) -> bool:
+        """End the upload to *path*, the target that was given, of whose order nobody has heard.
+
+        Tell whether there was one: the scheduler may not know it yet.
+        """
+        return end_order(self._client.server(), system, path)

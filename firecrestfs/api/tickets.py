@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import FirecrestException
-from .decode import pick
+from .decode import job_of, pick
 from .faults import refusal
 from .multipart import File
 from .object_moves import Progress
@@ -28,6 +28,8 @@ from .wire import Call, clock
 
 #: A form of v1 is there within a second; so long it is waited for.
 _FORM_S = 120.0
+#: What FirecREST calls the jobs that fetch what was uploaded.
+_INGRESS = "IngressFileTransfer"
 
 
 class Standing(Enum):
@@ -280,3 +282,21 @@ def ticket_of(
     if isinstance(server, ServerV1):
         return TicketV1(server, store, values)
     return TicketV2(server, store, path, values)
+
+
+def end_order(server: ServerV1 | ServerV2, system: str, path: str) -> bool:
+    """End the job of an upload to *path* whose order got no answer; tell whether there was one.
+
+    Its script tells which it is. v1 has none: there a task waits, which costs nobody anything.
+    """
+    if isinstance(server, ServerV1):
+        return False
+    for job in map(job_of, server.jobs(system)):
+        if job.ended or job.name != _INGRESS:
+            continue
+        for told in server.job_metadata(system, job.job_id):
+            if path in str(pick(told, "script") or ""):
+                logs = (pick(told, name) for name in ("standardOutput", "standardError"))
+                cancel(server, TransferJob(system, job.job_id, *(str(log or "") for log in logs)))
+                return True
+    return False

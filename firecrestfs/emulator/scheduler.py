@@ -99,14 +99,9 @@ class Scheduler:
     def strike(self, job_id: str, state: State | None) -> None:
         """End a job as the site may do, with *state*; None: accounting forgets it as well."""
         with self._lock:
-            job = self._jobs[job_id]
-            if job.state is State.PENDING:
-                job.started = job.ended = time.time()
-            job.state = state or State.CANCELLED
-            if job_id in self._processes:
-                self._processes[job_id].kill()
-            if state is None:
-                del self._jobs[job_id]
+            job = self._jobs[job_id] if state else self._jobs.pop(job_id)
+            self._cancel_locked(job)
+            job.state, job.cancelled_by = state or job.state, None
 
     def attach(self, login: Login, job_id: str, command: str) -> None:
         """`srun --overlap`: run *command* beside a job. Raises CommandFailed, CommandTimeout."""

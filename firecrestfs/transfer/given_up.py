@@ -14,12 +14,13 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 
 from firecrestfs.api.tickets import Standing, Ticket
 from firecrestfs.api.typed import TypedClient
 from firecrestfs.cache.transfers import Transfers, UploadRecord
-from firecrestfs.errors import FirecrestException, NotYetError, os_error
+from firecrestfs.errors import FirecrestException, NotYetError, is_transient, os_error
 from firecrestfs.model import Attr
 from firecrestfs.paths import is_below
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _SECOND = 1_000_000_000
 _REMEMBERED = 100
+#: A job that was ordered so long ago (seconds) is known to the scheduler, if there is one.
+_ORDERED_S = 60.0
 #: Who waits looks so often whether to go on.
 _SLICE_S = 0.2
 #: Pause between two looks at what is to be copied by a server that does so once a minute (seconds).
@@ -55,6 +58,7 @@ class GivenUp:
         self._stopped = stopped
         # What has landed and is wanted no more: other entries may still be about it.
         self._buried: deque[UploadRecord] = deque(maxlen=_REMEMBERED)
+        self._orders: set[str] = set()  # those that this process is about to hear of
 
     def was_stored(self, now: Attr) -> bool:
         """Tell whether *now* is what a store of ours has left whose end was not written down.
@@ -119,6 +123,43 @@ class GivenUp:
         if seen.standing is Standing.TRYING:
             raise os_error(errno.EAGAIN, record.path, text)
         raise NotYetError(record.path, _LOOK_S, text)
+
+    # -- orders --------------------------------------------------------------------------------
+
+    def ordering(self, temporary: str, target: str) -> UploadRecord:
+        """Write down that an upload to *temporary* is about to be ordered, as one to *target*.
+
+        Else the job of one whose answer nobody reads would wait for its object, and in others' way.
+        """
+        values = {"order": target, "at": time.time()}
+        with suppress(OSError):  # those of earlier tries go with the next sweep then
+            self.end_orders()
+        ident = f"order.{uuid.uuid4().hex}"
+        order = UploadRecord(ident, self._system, "", temporary, 0, 0, values, {})
+        self._orders.add(order.ident)
+        self._transfers.begin(order)
+        return order
+
+    def ordered(self, order: UploadRecord, failure: OSError | None = None) -> None:
+        """Note that *order* was answered, or failed with *failure*."""
+        if failure is None or not (is_transient(failure) or getattr(failure, "ambiguous", False)):
+            self._transfers.end(order.ident)
+        self._orders.discard(order.ident)
+
+    def end_orders(self) -> None:
+        """End the jobs of orders that nobody has heard the answer to."""
+        records = self._transfers.uploads(self._system)
+        known = {each.temporary for each in records if not _is_order(each)}
+        for order in records:
+            if not _is_order(order) or order.ident in self._orders:
+                continue
+            late = not 0 <= time.time() - order.ticket["at"] < _ORDERED_S
+            if (
+                order.temporary in known
+                or self._client.end_order(self._system, order.ticket["order"])
+                or late
+            ):
+                self._transfers.end(order.ident)
 
     def _note_landed(self, record: UploadRecord) -> None:
         """Write down which version has landed, so that it is known for ours."""
@@ -212,6 +253,7 @@ class GivenUp:
 
         Raises EAGAIN where one is still to land after *patience_s* seconds, or when to *stop*.
         """
+        self.end_orders()
         end = time.monotonic() + patience_s
         for ghost in self._ghosts():
             if not is_below(ghost.temporary, directory):
@@ -233,11 +275,12 @@ class GivenUp:
 
     @property
     def haunted(self) -> bool:
-        """Whether something that was given up may still land."""
-        return bool(self._ghosts())
+        """Whether something that was given up may still land, or wait."""
+        return any(not each.path for each in self._transfers.uploads(self._system))
 
     def _ghosts(self) -> list[UploadRecord]:
-        return [each for each in self._transfers.uploads(self._system) if not each.path]
+        records = self._transfers.uploads(self._system)
+        return [each for each in records if not (each.path or _is_order(each))]
 
     def tidy(self, landing: Landing) -> None:
         """Remove what a transfer has left besides the file."""
@@ -254,6 +297,11 @@ def is_landed(record: UploadRecord, now: Attr) -> bool:
     same = bool(record.landed) and (now.ino, now.size) == (record.landed, record.size)
     # Who writes into it leaves inode and maybe size as they are.
     return same and record.landed_mtime in (0, now.mtime_ns // _SECOND)
+
+
+def _is_order(record: UploadRecord) -> bool:
+    """Tell whether *record* is of what may have been ordered, and no more is known of."""
+    return "order" in record.ticket
 
 
 def _is_sent(record: UploadRecord) -> bool:

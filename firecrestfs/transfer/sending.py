@@ -163,9 +163,9 @@ class Sending:
             target = f"{self._stack.enter_context(stores.aliases.of(folder))}/{name}"
         if not self._in_place:
             stores.leftovers.expect(temporary)
-        ticket = stores.client.order_upload(
-            stores.system.name, target, item.size, account=stores.account
-        )
+        # On v1 a task waits then, which is in nobody's way.
+        order = None if stores.v1 else stores.given_up.ordering(temporary, target)
+        ticket = self._ordered(order, target)
         stores.leftovers.expect(*ticket.leftovers)
         record = UploadRecord(
             self._local.ident,
@@ -178,9 +178,23 @@ class Sending:
             {},
         )
         stores.transfers.begin(record)
+        if order is not None:
+            stores.given_up.ordered(order)
         # The record knows of it now: no sweep of the next mount may take its directory away.
         stores.leftovers.gone(temporary, folder_of_ours(temporary))
         return record
+
+    def _ordered(self, order: UploadRecord | None, target: str) -> Ticket:
+        """Order the upload to *target*, which *order* tells of."""
+        stores, size = self._stores, self._item.size
+        try:
+            return stores.client.order_upload(
+                stores.system.name, target, size, account=stores.account
+            )
+        except OSError as exc:
+            if order is not None:
+                stores.given_up.ordered(order, exc)
+            raise
 
     def _temporary(self) -> str:
         """Return a name of ours in the target's directory; what is private gets a private place."""

@@ -1,0 +1,110 @@
+"""Uploads that were ordered, of which nobody wrote down that they were: their jobs are ended."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from firecrestfs.api.typed import TypedClient
+from firecrestfs.emulator import Emulator
+
+from .large import Start, ask, blob, jobs, ours, sync
+from .tools import Remote, wait_until
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let those who order uploads get no further than the answer; set once one has got there."""
+    order, answered = TypedClient.order_upload, threading.Event()
+
+    def ordered(*args: Any, **options: Any) -> None:
+        order(*args, **options)
+        answered.set()
+        threading.Event().wait()
+
+    monkeypatch.setattr(TypedClient, "order_upload", ordered)
+    return answered
+
+
+def died(start: Start, emulator: Emulator, answered: threading.Event) -> str:
+    """Return the job of an upload that was ordered by a mount that lived no longer."""
+    emulator.knobs.put("poll_interval", 60.0)
+    start().create("f", blob())
+    assert answered.wait(20)
+    wait_until(lambda: len(jobs(emulator)) == 1, 20)
+    return jobs(emulator)[0]
+
+
+@pytest.mark.parametrize("wanted", [True, False], ids=["wanted", "unlinked"])
+def test_a_death_between_the_order_and_the_note_of_it(
+    start: Start,
+    emulator: Emulator,
+    there: Remote,
+    answered: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: bool,
+) -> None:
+    lost = died(start, emulator, answered)
+    monkeypatch.undo()
+    files = start(write_back=0.01 if wanted else 1000.0)
+    if not wanted:
+        files.ops.unlink(files.path("f"))
+    wait_until(lambda: lost not in jobs(emulator), 20)
+    emulator.knobs.put("poll_interval", 0.2)
+    sync(files)
+    assert there.names() == ["f"] * wanted
+    wait_until(lambda: jobs(emulator) == [], 20)
+    assert ours(there) == []
+    # Nothing is left to be looked for by the next one.
+    start()
+    emulator.requests.clear()
+    start()
+    assert ask(emulator, "jobs/list") == ask(emulator, "jobs/metadata") == 0
+
+
+def test_jobs_of_others_go_on(
+    start: Start,
+    emulator: Emulator,
+    there: Remote,
+    answered: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    client: TypedClient,
+) -> None:
+    """An upload by another program, and one of ours that is written down."""
+    monkeypatch.undo()
+    other = client.order_upload("cluster", there / "other", 1000)
+    assert other is not None
+    files = start()
+    emulator.knobs.put("poll_interval", 60.0)
+    files.create("f", blob())
+    wait_until(lambda: ask(emulator, "store/complete") == 1, 20)
+    [first, second] = jobs(emulator)
+    start(write_back=1000.0)
+    assert jobs(emulator) == [first, second]
+    assert ask(emulator, "jobs/list") == 0
+    other.give_up()
+
+
+def test_an_answer_that_was_lost(start: Start, emulator: Emulator, there: Remote) -> None:
+    emulator.faults.add("lost_answer", "transfer/upload")
+    files = start()
+    emulator.knobs.put("slots", 1)
+    files.create("f", blob())
+    sync(files)
+    assert (there.local / "f").read_bytes() == blob()
+    assert ask(emulator, "transfer/upload") == 2
+    wait_until(lambda: jobs(emulator) == [], 20)
+    assert ours(there) == []
+
+
+def test_one_that_was_refused_is_not_looked_for(
+    start: Start, emulator: Emulator, there: Remote
+) -> None:
+    emulator.faults.add("status", "transfer/upload", status=403)
+    files = start()
+    files.create("f", blob())
+    wait_until(lambda: ask(emulator, "transfer/upload") > 0, 20)
+    start()
+    assert ask(emulator, "jobs/list") == 0
