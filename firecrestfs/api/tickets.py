@@ -42,10 +42,14 @@ class Standing(Enum):
 
 
 class Seen(NamedTuple):
-    """What a look has told; `fault` is why it failed, where that is known."""
+    """What a look has told; `fault` is why it failed, where that is known.
+
+    `overran_s` is the time limit (seconds; 0: not known) of a job that has ended by it.
+    """
 
     standing: Standing
     fault: FirecrestException | None = None
+    overran_s: int | None = None
 
 
 class Ticket(Protocol):
@@ -174,7 +178,9 @@ class TicketV2:
             return Seen(Standing.WAITING)
         words = read_log(self._server, self._job, self._job.error_log).strip()
         remove_logs(self._server, self._job)
-        return Seen(Standing.OVER, fault_of(words, self._job, self._path) if words else None)
+        fault = fault_of(words, self._job, self._path) if words else None
+        overran = job is not None and job.state in ("TIMEOUT", "DEADLINE")
+        return Seen(Standing.OVER, fault, (job.limit or 0) if job and overran else None)
 
     def give_up(self) -> None:
         """End the job, which would look for the object for a day."""

@@ -33,6 +33,7 @@ from .appends import Appends
 from .compressed import Compressed, Unfit
 from .given_up import GivenUp, is_landed
 from .leftovers import Leftovers
+from .overrun import Overrun
 from .placing import BEGUN, Placing
 from .progress import Board, Row
 from .sending import Landing, Sending, is_in_place, opened, superseded
@@ -77,6 +78,7 @@ class LargeStores:
         self.stopped = stopped
         self.given_up = GivenUp(client, system.name, transfers, leftovers, stopped)
         self.verify = verify
+        self.overrun = Overrun()
         self._compressed = compressed
         self._placing = placing
         self._board = board

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 import uuid
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from firecrestfs.model import Attr, LocalFile, StoreItem
 
 from .aliases import is_plain
 from .bundle import OUR_PREFIX
+from .overrun import OverranError
 from .progress import Row
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ _AT_ONCE = 4
 _FIRST_S, _LONGEST_S = 0.2, 5.0
 #: Time that a landing may take (seconds), besides that for its bytes.
 _LANDING_S, _LANDING_BYTES_S = 86_400.0, 1_000_000
+#: Between two looks whether what is being sent is still waited for (seconds).
+_ALIVE_S = 60.0
 #: A link that has expired, or an upload that the store has forgotten: another ticket helps.
 _WORN_OUT = frozenset({errno.EACCES, errno.ENOENT, errno.ESTALE})
 #: What a transfer gives a new file, with the usual umask.
@@ -61,6 +65,7 @@ class Sending:
         self._crashed = False  # the cluster has tried to fetch it, in vain
         self._goes_on_there = False  # and tries it again
         self._is_first = True  # nothing else was sent by this ticket
+        self._alive = time.monotonic()  # when the cluster was known last to wait for it
 
     def run(self) -> Landing:
         """Return where the file has landed. Raises why it hasn't."""
@@ -89,6 +94,8 @@ class Sending:
             # It lands all the same: what comes next has to know of it.
             return False
         self._stores.given_up.bury(record)
+        if isinstance(exc, OverranError):
+            return False
         worn_out = (exc.errno in _WORN_OUT or (self._crashed and is_transient(exc))) and not last
         self._crashed = False
         if worn_out:
@@ -225,6 +232,7 @@ class Sending:
             def progress(done: int, total: int) -> None:
                 self._count(number, done)
 
+            self._require_waiting(record, ticket)
             with opened(self._item) as source:
                 mark = ticket.send(number, source, self._local.size, progress, wanted)
             marks[number] = mark
@@ -245,6 +253,14 @@ class Sending:
         if self._in_place and not self._is_first:
             self._require_in_time(record, ticket)
         self._stores.transfers.completed(self._local.ident)
+
+    def _require_waiting(self, record: UploadRecord, ticket: Ticket) -> None:
+        """Raise where the job that was to fetch it has ended, though not all is sent."""
+        if time.monotonic() - self._alive < _ALIVE_S:
+            return
+        self._alive = time.monotonic()
+        if (seen := self._look(ticket)).standing is Standing.OVER:
+            raise self._refused(record, seen)
 
     def _count(self, number: int, done: int) -> None:
         self._done[number] = done
@@ -282,6 +298,7 @@ class Sending:
         self._stores.require_wanted(self._item)
         seconds = attr.mtime_ns // 1_000_000_000
         self._stores.transfers.landed(self._local.ident, attr.ino, seconds)
+        self._stores.overrun.landed(self._local)
         return attr
 
     def _require_in_time(self, record: UploadRecord, ticket: Ticket) -> None:
@@ -315,6 +332,8 @@ class Sending:
     def _refused(self, record: UploadRecord, seen: Seen) -> OSError:
         """Return why the file has not landed, as well as that can be found out."""
         self._crashed = True
+        if seen.overran_s is not None:
+            return self._stores.overrun.refusal(self._local, self._item.path, seen.overran_s)
         folder = record.temporary.rpartition("/")[0]
         probe = f"{OUR_PREFIX}{uuid.uuid4().hex}"
         self._stores.leftovers.expect(f"{folder}/{probe}")
