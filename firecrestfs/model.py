@@ -276,13 +276,14 @@ class LocalFile:
     """Bytes on this machine's disk that are too many for memory.
 
     `ident` names the local copy they are of; `size` and `mtime_ns` tell whether they still are
-    what they were.
+    what they were. `path` is good for as long as `held` is.
     """
 
     ident: str
     path: str
     size: int
     mtime_ns: int
+    held: object = None
 
     @property
     def unchanged(self) -> bool:

@@ -13,16 +13,15 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from firecrestfs.errors import os_error
 from firecrestfs.model import Attr, LocalFile, Source
 
-from .copying import beside_name, checksum_of, copy_beside, sum_on
+from .copying import Promise, apart, beside_name, checksum_of, copy_beside, sum_on
 from .fetched_file import FetchedFile
 from .file_attributes import State
 
-__all__ = ["CachedFile", "Snapshot", "State"]
+__all__ = ["CachedFile", "Promise", "Snapshot", "State"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +47,6 @@ class Snapshot:
     whole: bool = True
 
 
-class Promise(NamedTuple):
-    """The version of a changed copy that is to survive our death, as a journal has to know it.
-
-    `size` and `crc`, as `checksum_of` tells it from `tail` on, are those of the last whole version,
-    -1 and 0 where there is none; `beside` is the name of a copy of it, "" where it is the file
-    itself, or the beginning of it.
-    """
-
-    size: int
-    crc: int
-    beside: str
-    tail: int | None
-
-
 class CachedFile(FetchedFile):
     """One local copy. Thread-safe; its lock comes after the tree lock and before leaf locks.
 
@@ -75,6 +60,8 @@ class CachedFile(FetchedFile):
         # one piece after the other.
         self._summed: tuple[int, int] | None = None
         self._noted = True  # that it has landed is known to the journal, too
+        self._sending = -1  # the generation of the store that is running
+        self._overtaken = False  # it was changed again while it was being sent
         self.handed_over = False  # it was changed by path while handles that write were open
         self._promised = ""  # name of the copy of that version, while a newer one is written
         self._promised_tail: int | None = None  # of that copy
@@ -283,7 +270,9 @@ class CachedFile(FetchedFile):
                     data = self._copy.read_end(tail, local.size)
             if local.size != self._attr.size:
                 raise os_error(errno.EIO, None, "the local copy has lost bytes; it was set aside")
-            self._state = State.STORING
+            self._state, self._sending = State.STORING, self._generation
+            if whole and not direct and self._overtaken and not self._writers:
+                local = apart(local)
             return Snapshot(
                 self._generation,
                 data,
@@ -309,6 +298,7 @@ class CachedFile(FetchedFile):
             self._move_tail_locked(None if unchanged else remote.size)
             self._state = State.CLEAN if unchanged else State.DIRTY
             if unchanged:
+                self._overtaken = False
                 self._drop_promised_locked()
                 self._keep_wishes_locked(
                     snapshot.mode, snapshot.exact_mode, snapshot.mtime_ns, remote
@@ -330,6 +320,7 @@ class CachedFile(FetchedFile):
         with self._lock:
             if self._state is State.STORING:
                 self._state = State.DIRTY
+                self._overtaken = self._overtaken or self._generation != self._sending
 
     def discard(self) -> None:
         """Remove the local bytes; open handles go on reading theirs."""

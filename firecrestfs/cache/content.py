@@ -20,7 +20,7 @@ from firecrestfs.model import Attr
 
 from .asides import Asides, bytes_taken, tail_name
 from .cached_file import CachedFile
-from .copying import beside_name, checksum_of, copy_end
+from .copying import SENT, beside_name, checksum_of, copy_end
 from .local_copy import begin_sync
 
 #: Bytes of the local disk that are never taken.
@@ -201,8 +201,13 @@ class ContentCache:
         return self._asides.keep(local, name, start, discarded=discarded)
 
     def left_behind(self) -> list[str]:
-        """Return the idents in the state directory that belong to no copy of this process."""
+        """Return the idents in the state directory that belong to no copy of this process.
+
+        What was copied only to be sent goes.
+        """
         with self._lock:
+            for path in self._dirty_dir.glob(f"*{SENT}"):
+                path.unlink()
             return [path.name for path in self._dirty_dir.iterdir() if path.name not in self._files]
 
     def used(self, file: CachedFile) -> None:
