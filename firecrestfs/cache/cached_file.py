@@ -139,33 +139,40 @@ class CachedFile(FetchedFile):
             )
             self._generation += 1
 
-    def begin_change(self, *, appending: bool = False) -> None:
+    def begin_change(self, *, appending: bool = False, at_any_rate: bool = False) -> bool:
         """Get ready to be changed: a version that was closed and isn't stored is kept.
 
         *appending*: bytes will be put behind the others, which need not be here if it is
-        `appendable`. Raises ESTALE where the copy was discarded: nothing would ever store it.
+        `appendable`. False, and nothing is done, where that version is too large to be copied;
+        *at_any_rate* it is not kept then. Raises ESTALE where the copy was discarded: nothing
+        would ever store it.
         """
         with self._lock:
             self._require_kept_locked()
             if self._state is State.CLEAN:
                 self._summed = None
-            elif not appending or self._tail is None:
-                self._keep_promise_locked()
+            elif (not appending or self._tail is None) and not (
+                self._keep_promise_locked() or at_any_rate
+            ):
+                return False
             self._become_dirty_locked(appending)
             self._generation += 1
+            return True
 
-    def _keep_promise_locked(self) -> None:
+    def _keep_promise_locked(self) -> bool:
         """Copy the last version that was closed: it is about to be overwritten."""
         closed = self._closed_generation == self._generation or self._kept is not None
         if self._promised or not closed:
-            return
+            return True
         name = beside_name(self.ident)
         target = self._copy.dirty_path.with_name(name)
-        if copy_beside(self._copy.dirty_path, target, self._tail or 0):
-            if self._kept is not None:
-                os.truncate(target, self._kept[0])
-            self._promised, self._promised_tail = name, self._tail
-            self._promised_sum = self._kept or self._closed_sum
+        if not copy_beside(self._copy.dirty_path, target, self._tail or 0):
+            return False
+        if self._kept is not None:
+            os.truncate(target, self._kept[0])
+        self._promised, self._promised_tail = name, self._tail
+        self._promised_sum = self._kept or self._closed_sum
+        return True
 
     def _keep_locked(self) -> tuple[int, int]:
         """Return size and checksum of what is here now; of one with a tail they are kept."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from firecrestfs.cache.cached_file import CachedFile
@@ -17,8 +17,8 @@ from firecrestfs.cache.journal import Journal, Record, portions
 from firecrestfs.cache.metadata import boottime
 from firecrestfs.errors import is_transient, os_error
 from firecrestfs.faultpoints import reach
-from firecrestfs.model import Attr, Kind
-from firecrestfs.paths import directory_of, is_below
+from firecrestfs.model import Attr
+from firecrestfs.paths import is_below
 from firecrestfs.transfer.engine import TransferEngine
 from firecrestfs.transfer.queued import Pending
 from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
@@ -26,6 +26,7 @@ from firecrestfs.transfer.writeback import NO_ROOM, WriteBack
 from .entry import Change, Entry
 from .flights import Flights
 from .ghosts import parted
+from .groups import Groups
 from .landing import Landing
 from .notes import Notes
 from .overlay import Overlay
@@ -77,14 +78,15 @@ class Stores:
         self.notes, self.report = notes, notes.report
         self.untaken: dict[str, OSError] = {}  # what an earlier process left and can't be taken up
         notes.write_down = self.note
+        self._groups = Groups(tree, overlay)
         self._queue = WriteBack(
             self._store,
-            self._group_of,
+            self._groups.of,
             boottime,
             delay_s,
             on_parked=self._parked,
             blockers=self._blockers_of,
-            heavy=self._is_heavy,
+            heavy=self._groups.is_heavy,
         )
 
     # -- before something is read ---------------------------------------------------------------
@@ -118,12 +120,28 @@ class Stores:
         self._journal.note(look)
 
     def changing(self, file: CachedFile, appending: bool = False) -> None:
-        """Note that someone is about to change *file*: what was closed before stays promised."""
-        file.begin_change(appending=appending)
+        """Note that someone is about to change *file*: what was closed before stays promised.
+
+        Too large to be copied, that is stored first; EINTR once who asked waits no more.
+        """
         entry = self._overlay.of_file(file)
+        if not file.begin_change(appending=appending):
+            if entry is not None:
+                self._store_first(entry)
+            file.begin_change(appending=appending, at_any_rate=True)
         if entry is not None:
             entry.closed = False
             self.note(entry)
+
+    def _store_first(self, entry: Entry) -> None:
+        """Return when the closed version of *entry* is stored, or can't be for now."""
+        try:
+            self.store_now(entry, asked=True)
+        except OSError as exc:
+            if self._flights.interrupted():
+                raise
+            text = "written on before it is stored: should the mount die, look into lost+found"
+            self.report(entry.where, f"{text} ({exc.strerror})")
 
     def closed(self, file: CachedFile) -> None:
         """Note that what was written into *file* is whole."""
@@ -231,7 +249,7 @@ class Stores:
         def is_done() -> bool:
             return self._is_known(entry) or (asked and self._flights.interrupted())
 
-        large = asked and self._is_heavy(entry.ident)
+        large = asked and self._groups.is_heavy(entry.ident)
         limit, tries = (None, _TRIES) if large else (_IDLE_S, None)
         failed = self._flush(self._overlay.with_blockers([entry]), limit, is_done, tries)
         if entry.ident in failed and not self._is_known(entry):
@@ -324,37 +342,6 @@ class Stores:
         self._queue.stop()
 
     # -- the queue calls -----------------------------------------------------------------------
-
-    def _group_of(self, ident: str) -> Hashable:
-        entry = self._overlay.by_ident(ident)
-        if entry is None:
-            return ""
-        changes = self._overlay.changes(entry)
-        if not changes:
-            return ""
-        if changes[0] is Change.REMOVE:
-            top = self._overlay.topmost_removed(entry)
-            where = top.origin or top.attempted
-            return "remove", where if top.kind is Kind.DIRECTORY else directory_of(where)
-        if changes[0] is Change.MOVE:
-            return "move", ident
-        if changes[0] is Change.LINK:
-            return "link", self._tree.root_of(entry.path)
-        if changes[0] is Change.SET:
-            return "set", directory_of(entry.path)
-        if changes[0] is Change.TOUCH:
-            return "touch"
-        if self._is_heavy(ident):
-            return "large", ident
-        return "put", directory_of(self._overlay.topmost_new(entry).path)
-
-    def _is_heavy(self, ident: str) -> bool:
-        """Tell whether the bytes of *ident* take more than a request."""
-        entry = self._overlay.by_ident(ident)
-        if entry is None or entry.file is None or not (entry.path and entry.content_differs):
-            return False
-        large = entry.file.attr.size > self._tree.system.limits.upload
-        return large or entry.file.tail is not None
 
     def _blockers_of(self, ident: str) -> Sequence[str]:
         entry = self._overlay.by_ident(ident)

@@ -52,27 +52,64 @@ def test_it_lands_while_that_goes_on(
     assert list((tmp_path / "state").rglob("*.sent")) == []
 
 
-def test_one_that_cannot_be_copied_lands_once_it_is_left_alone(
-    start: Start, emulator: Emulator, there: Remote, monkeypatch: pytest.MonkeyPatch
+# -- what is too large to be copied ----------------------------------------------------------------
+
+
+@pytest.fixture
+def uncopied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are large for these tests are too large to be copied."""
+    monkeypatch.setattr(copying, "_COPY_BYTES", 1000)
+
+
+@pytest.mark.usefixtures("uncopied")
+@pytest.mark.parametrize("flags", [0, os.O_TRUNC], ids=["in-place", "anew"])
+def test_the_first_write_waits_until_it_is_stored(
+    start: Start, emulator: Emulator, there: Remote, flags: int
 ) -> None:
-    monkeypatch.setattr(copying, "copy_beside", lambda *args: False)
-    emulator.faults.replace([SLOW])
-    files = start(write_back=0.1)
+    emulator.faults.replace([SLOW | {"count": 1}])
+    files = start(write_back=600.0)
     files.create("f", blob())
-    for number in range(10):
-        last = rewrite(files, number, os.O_TRUNC)
-        time.sleep(0.3)
+    info = files.open("f", os.O_RDWR | flags)
+    if not flags:
+        files.ops.write(files.path("f"), b"second", 0, info)
+    # Whatever happens now, what was closed is there.
+    assert (there.local / "f").read_bytes() == blob()
+    # Once is enough.
+    emulator.requests.clear()
+    files.ops.write(files.path("f"), b"third!", 0, info)
+    files.close("f", info)
+    assert list(emulator.requests) == []
+    sync(files)
+    assert (there.local / "f").read_bytes()[:6] == b"third!"
+    assert files.mount.errors.lines() == []
+
+
+@pytest.mark.usefixtures("uncopied")
+def test_a_write_goes_on_where_it_can_not_be_stored(
+    start: Start, emulator: Emulator, there: Remote
+) -> None:
+    files = start(write_back=600.0)
+    files.create("f", blob())
+    emulator.faults.replace([{"kind": "status", "match": "*", "status": 503, "count": -1}])
+    edit(files, "f", b"second")
+    [line] = [line for line in files.mount.errors.lines() if "written on" in line]
+    assert "lost+found" in line
     emulator.faults.clear()
     sync(files)
-    assert (there.local / "f").read_bytes().startswith(last)
-    assert files.mount.errors.lines() == []
+    assert (there.local / "f").read_bytes() == b"second" + blob()[6:]
 
 
-def test_a_death_while_it_is_copied_leaves_nothing(start: Start, tmp_path: Path) -> None:
-    start()
-    left = tmp_path / "state/files/f.sent"
-    assert left.parent.is_dir()
-    left.write_bytes(b"half of it")
-    files = start()
-    assert not left.exists()
-    assert files.mount.errors.lines() == []
+@pytest.mark.usefixtures("uncopied")
+def test_the_wait_can_be_interrupted(start: Start, emulator: Emulator, there: Remote) -> None:
+    emulator.faults.replace([SLOW])
+    files = start(write_back=600.0)
+    files.create("f", blob())
+    info = files.open("f", os.O_RDWR)
+    files.ops.check_interrupted = lambda: 1
+    with pytest.raises(InterruptedError):
+        files.ops.write(files.path("f"), b"second", 0, info)
+    files.ops.check_interrupted = lambda: 0
+    files.close("f", info)
+    emulator.faults.clear()
+    sync(files)
+    assert (there.local / "f").read_bytes() == blob()
