@@ -142,6 +142,8 @@ class Stores:
                 raise
             text = "written on before it is stored: should the mount die, look into lost+found"
             self.report(entry.where, f"{text} ({exc.strerror})")
+        # What is written from now on waits for its close, as at the open.
+        self.cancel(entry)
 
     def closed(self, file: CachedFile) -> None:
         """Note that what was written into *file* is whole."""

@@ -100,6 +100,25 @@ def test_a_write_goes_on_where_it_can_not_be_stored(
 
 
 @pytest.mark.usefixtures("uncopied")
+def test_what_is_written_on_is_not_stored_before_its_close(
+    start: Start, emulator: Emulator, there: Remote
+) -> None:
+    files = start(write_back=600.0)
+    files.create("f", blob())
+    emulator.faults.replace([{"kind": "status", "match": "*", "status": 503, "count": -1}])
+    info = files.open("f", os.O_RDWR)
+    files.ops.write(files.path("f"), b"second", 0, info)
+    # The tries in vain were for what was closed: no other follows.
+    [row] = files.mount.pending()
+    assert row["error"] == "a program has it open for writing"
+    emulator.faults.clear()
+    files.ops.write(files.path("f"), b" third", 6, info)
+    files.close("f", info)
+    sync(files)
+    assert (there.local / "f").read_bytes() == b"second third" + blob()[12:]
+
+
+@pytest.mark.usefixtures("uncopied")
 def test_the_wait_can_be_interrupted(start: Start, emulator: Emulator, there: Remote) -> None:
     emulator.faults.replace([SLOW])
     files = start(write_back=600.0)
