@@ -349,6 +349,10 @@ class RemoteNames:
         self._stores.cancel(entry)
         others = [each for each in (adopter, entry.link_of) if each is not None]
         self._stores.note(entry, *others)
+        taker = self._overlay.shown_at_origin(entry)
+        if taker is not None:
+            # Made while this had another name, it would wait for the close.
+            self._stores.changed(taker)
 
     def _end_orphan(self, hidden: str) -> None:
         entry = self._overlay.end_orphan(hidden)

@@ -78,3 +78,23 @@ def test_the_cluster_says_no(start: Start, emulator: Emulator, there: Remote, cl
         files.ops.unlink(files.path(HIDDEN))
         sync(files)
         assert ours(there) == []
+
+
+@pytest.mark.parametrize("size", [10, len(blob())])
+def test_what_has_its_name_already_lands(start: Start, there: Remote, size: int) -> None:
+    """It was renamed first, then something else got its name, and it was unlinked only then."""
+    (there.local / "f").write_bytes(blob(size))
+    files = start(write_back=600.0)
+    info = files.open("f", os.O_RDONLY)
+    files.ops.rename(files.path("f"), files.path("g"))
+    files.ops.symlink(files.path("f"), "elsewhere")
+    files.ops.rename(files.path("g"), files.path(HIDDEN))
+    sync(files)
+    assert os.readlink(there.local / "f") == "elsewhere"
+    assert files.ops.read(files.path(HIDDEN), 10, size - 10, info) == blob(size)[-10:]
+    files.close(HIDDEN, info)
+    files.ops.unlink(files.path(HIDDEN))
+    sync(files)
+    assert there.names() == ["f"]
+    assert ours(there) == []
+    assert files.mount.errors.lines() == []
