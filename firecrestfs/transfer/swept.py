@@ -63,8 +63,9 @@ class Leftovers:
         """Note that *path* has to be removed, whatever it was needed for."""
         self.add(path)
         with self._lock:
-            name, inodes = self._doubtful.pop(path)
-            self._removed(_doubt_of(path, name, inodes))
+            # Another sweep may have come first.
+            if path in self._doubtful:
+                self._removed(_doubt_of(path, *self._doubtful.pop(path)))
 
     def doubtful(self) -> dict[str, tuple[str, set[int]]]:
         """Return what may be needed, for which name, and the files that it may be of."""

@@ -37,3 +37,16 @@ def test_a_staged_file_whose_directory_is_a_file_now(
     leftovers.Leftovers(client, "cluster", transfers).sweep()
     assert transfers.leftovers("cluster") == []
     assert there.names() == ["d"]
+
+
+def test_two_sweeps_find_the_same_to_be_needed_no_more() -> None:
+    """A sync and an unmount, say, at the same time: the second finds nothing left to settle."""
+    noted: set[str] = set()
+    left = bundle.Leftovers((), noted.add, noted.discard)
+    left.doubt("/d/kept", "/d/f", {7})
+    assert len(noted) == 1
+    for _ in range(2):
+        left.settle("/d/kept")
+        left.discard("/d/kept")
+    assert left.doubtful() == {}
+    assert noted == set()
