@@ -51,7 +51,7 @@ class CachedHandle(OpenFile):
         flags: int,
         source: Source,
         room: Callable[[CachedFile, int, bool], AbstractContextManager[None]],
-        changing: Callable[[CachedFile, bool], None],
+        changing: Callable[[CachedFile, bool, bool], None],
         closed: Callable[[CachedFile], None],
         released: Callable[[CachedFile, bool], None],
         synced: Callable[[CachedFile], None],
@@ -60,8 +60,9 @@ class CachedHandle(OpenFile):
     ) -> None:
         """*source* fetches what is missing, *room* holds room for a size, or refuses it.
 
-        *changing* is told before the first change; both are told whether it only appends. *closed*
-        is told at each close after changes. *grown* takes what was appended on the cluster, as far
+        *changing* is told before the first change; both are told whether it only appends, and it is
+        told whether this handle has changed the file before. *closed* is told at each close after
+        changes. *grown* takes what was appended on the cluster, as far
         as that is known, and tells whether it did.
         """
         self._file = file
@@ -79,6 +80,7 @@ class CachedHandle(OpenFile):
         # Through the kernel's pages a small look would come as a large read.
         self.direct_io = habit is not Habit.READS and not self._writable and not file.complete
         self._changing = False  # changed since the last close of a descriptor
+        self._has_changed = False  # at all
         file.opened(self._writable)
 
     def read(self, size: int, offset: int) -> bytes:
@@ -154,7 +156,7 @@ class CachedHandle(OpenFile):
 
     def change_noted(self) -> None:
         """Take it as written down that the file is being changed: it was made by this open."""
-        self._changing = True
+        self._changing = self._has_changed = True
 
     def hand_over(self) -> None:
         """Let go without a close: the next of another handle tells that the file is whole."""
@@ -168,8 +170,8 @@ class CachedHandle(OpenFile):
     def _change(self, appending: bool = False) -> None:
         """Write down that the file is being changed, before it is."""
         if not self._changing or (self._file.tail is not None and not appending):
-            self._begin_change(self._file, appending)
-            self._changing = True
+            self._begin_change(self._file, appending, self._has_changed)
+            self._changing = self._has_changed = True
             reach("write.noted")
 
     def _may_write(self) -> None:

@@ -119,14 +119,15 @@ class Stores:
 
         self._journal.note(look)
 
-    def changing(self, file: CachedFile, appending: bool = False) -> None:
+    def changing(self, file: CachedFile, appending: bool = False, goes_on: bool = False) -> None:
         """Note that someone is about to change *file*: what was closed before stays promised.
 
-        Too large to be copied, that is stored first; EINTR once who asked waits no more.
+        Too large to be copied, that is stored first; EINTR once who asked waits no more. Not where
+        who has changed it *goes_on*: a process that shares what it has open has ended, no more.
         """
         entry = self._overlay.of_file(file)
         if not file.begin_change(appending=appending):
-            if entry is not None:
+            if entry is not None and not goes_on:
                 self._store_first(entry)
             file.begin_change(appending=appending, at_any_rate=True)
         if entry is not None:

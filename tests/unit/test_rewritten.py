@@ -85,6 +85,29 @@ def test_the_first_write_waits_until_it_is_stored(
 
 
 @pytest.mark.usefixtures("uncopied")
+@pytest.mark.parametrize("new", [True, False])
+def test_commands_that_write_into_one_file_do_not_wait(
+    start: Start, emulator: Emulator, there: Remote, new: bool
+) -> None:
+    """`{ one; two; } > f`: each of them closes it as it ends."""
+    files = start(write_back=600.0)
+    if new:
+        info = files.created("f")
+    else:
+        (there.local / "f").write_bytes(b"old")
+        info = files.open("f", os.O_RDWR | os.O_TRUNC)
+    emulator.requests.clear()
+    for number in range(3):
+        files.ops.write(files.path("f"), blob(seed=number), number * len(blob()), info)
+        files.ops.flush(files.path("f"), info)
+    assert list(emulator.requests) == []
+    files.close("f", info)
+    sync(files)
+    assert (there.local / "f").read_bytes() == b"".join(blob(seed=each) for each in range(3))
+    assert files.mount.errors.lines() == []
+
+
+@pytest.mark.usefixtures("uncopied")
 def test_a_write_goes_on_where_it_can_not_be_stored(
     start: Start, emulator: Emulator, there: Remote
 ) -> None:
