@@ -153,6 +153,8 @@ class GivenUp:
         for order in records:
             if not _is_order(order) or order.ident in self._orders:
                 continue
+            if self._transfers.upload(order.ident) is None:
+                continue  # it was answered while others were looked for
             late = not 0 <= time.time() - order.ticket["at"] < _ORDERED_S
             if (
                 order.temporary in known

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from firecrestfs.api.tickets import Ticket
 from firecrestfs.api.typed import TypedClient
+from firecrestfs.cache.database import Database
+from firecrestfs.cache.transfers import Transfers
 from firecrestfs.emulator import Emulator
+from firecrestfs.errors import os_error
+from firecrestfs.transfer.given_up import GivenUp
+from firecrestfs.transfer.leftovers import Leftovers
 
 from .large import Start, ask, blob, jobs, ours, sync
 from .tools import Remote, wait_until
@@ -108,3 +116,33 @@ def test_one_that_was_refused_is_not_looked_for(
     wait_until(lambda: ask(emulator, "transfer/upload") > 0, 20)
     start()
     assert ask(emulator, "jobs/list") == 0
+
+
+def test_an_answer_that_comes_while_another_is_looked_for(
+    emulator: Emulator,
+    there: Remote,
+    client: TypedClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is no more among those that are waited for then, and is none that got lost."""
+    transfers = Transfers(Database(tmp_path / "orders"))
+    leftovers = Leftovers(client, "cluster", transfers)
+    given_up = GivenUp(client, "cluster", transfers, leftovers, threading.Event())
+    before = jobs(emulator)
+    lost = given_up.ordering(there / "lost", there / "lost")
+    given_up.ordered(lost, os_error(errno.EAGAIN, None, "no answer"))
+    mine = given_up.ordering(there / "mine", there / "mine")
+    end_order, tickets = TypedClient.end_order, list[Ticket]()
+
+    def ended(self: TypedClient, system: str, path: str) -> bool:
+        if not tickets:
+            tickets.append(client.order_upload("cluster", there / "mine", 1000))
+            given_up.ordered(mine)
+        return end_order(self, system, path)
+
+    monkeypatch.setattr(TypedClient, "end_order", ended)
+    given_up.end_orders()
+    [job] = [each for each in jobs(emulator) if each not in before]
+    tickets[0].give_up()
+    wait_until(lambda: job not in jobs(emulator), 20)
