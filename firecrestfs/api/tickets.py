@@ -300,9 +300,19 @@ def end_order(server: ServerV1 | ServerV2, system: str, path: str) -> bool:
     for job in map(job_of, server.jobs(system)):
         if job.ended or job.name != _INGRESS:
             continue
-        for told in server.job_metadata(system, job.job_id):
+        for told in _metadata(server, system, job.job_id):
             if path in str(pick(told, "script") or ""):
                 logs = (pick(told, name) for name in ("standardOutput", "standardError"))
                 cancel(server, TransferJob(system, job.job_id, *(str(log or "") for log in logs)))
                 return True
     return False
+
+
+def _metadata(server: ServerV2, system: str, job_id: str) -> list[dict[str, Any]]:
+    """Return what the server tells of a job; nothing where it never does."""
+    try:
+        return server.job_metadata(system, job_id)
+    except FirecrestException as exc:
+        if exc.transient:
+            raise
+        return []

@@ -36,6 +36,13 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return answered
 
 
+def orders(client: TypedClient, tmp_path: Path) -> tuple[GivenUp, Transfers]:
+    """Return what looks after orders, and what is written down of them."""
+    transfers = Transfers(Database(tmp_path / "orders"))
+    leftovers = Leftovers(client, "cluster", transfers)
+    return GivenUp(client, "cluster", transfers, leftovers, threading.Event()), transfers
+
+
 def died(start: Start, emulator: Emulator, answered: threading.Event) -> str:
     """Return the job of an upload that was ordered by a mount that lived no longer."""
     emulator.knobs.put("poll_interval", 60.0)
@@ -126,9 +133,7 @@ def test_an_answer_that_comes_while_another_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is no more among those that are waited for then, and is none that got lost."""
-    transfers = Transfers(Database(tmp_path / "orders"))
-    leftovers = Leftovers(client, "cluster", transfers)
-    given_up = GivenUp(client, "cluster", transfers, leftovers, threading.Event())
+    given_up, _ = orders(client, tmp_path)
     before = jobs(emulator)
     lost = given_up.ordering(there / "lost", there / "lost")
     given_up.ordered(lost, os_error(errno.EAGAIN, None, "no answer"))
@@ -146,3 +151,22 @@ def test_an_answer_that_comes_while_another_is_looked_for(
     [job] = [each for each in jobs(emulator) if each not in before]
     tickets[0].give_up()
     wait_until(lambda: job not in jobs(emulator), 20)
+
+
+def test_where_the_server_does_not_tell_what_jobs_run(
+    emulator: Emulator,
+    there: Remote,
+    client: TypedClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing can be ended then, and what else there is to sweep is swept."""
+    given_up, transfers = orders(client, tmp_path)
+    other = client.order_upload("cluster", there / "other", 1000)
+    emulator.faults.add("status", "jobs/metadata", status=404, body={"message": "no"}, count=9)
+    lost = given_up.ordering(there / "lost", there / "lost")
+    given_up.ordered(lost, os_error(errno.EAGAIN, None, "no answer"))
+    monkeypatch.setattr("firecrestfs.transfer.given_up._ORDERED_S", 0.0)
+    given_up.sweep()
+    assert transfers.uploads("cluster") == []
+    other.give_up()
