@@ -91,14 +91,37 @@ class GivenUp:
     def _known(self) -> list[UploadRecord]:
         return [*self._transfers.uploads(self._system), *self._buried]
 
-    def require_over(self, path: str) -> None:
+    def require_over(self, path: str, *, unlinked: bool = False) -> None:
         """Raise EAGAIN while what was sent to a file at or below *path* may yet be copied into it.
 
         API v1 does so whatever becomes of the file by then: it would be there again, or another.
+        *unlinked*: what is at *path* is to go, so none need be copied that can't be.
         """
         for record in self._transfers.uploads(self._system):
             if is_in_place(record) and is_below(record.path, path):
-                self.require_copied(record)
+                try:
+                    self.require_copied(record)
+                except NotYetError:
+                    raise
+                except OSError:
+                    if unlinked and record.path == path:
+                        self._empty(record)
+                    raise
+
+    def _empty(self, record: UploadRecord) -> None:
+        """Have nothing copied where the server tries in vain: that may be what takes the room."""
+        ticket = self._client.ticket(record.temporary, record.ticket)
+        if not record.size or looked(ticket).standing is not Standing.TRYING:
+            return
+        try:
+            with suppress(FileNotFoundError):
+                if self._client.stat(self._system, record.path).nlink > 1:
+                    return  # what was sent belongs to its other names, too
+            ticket.give_up()
+        except OSError as exc:
+            log.info("%s: what can't be copied stays in the way: %s", record.path, exc)
+            return
+        self._transfers.begin(replace(record, size=0, landed=0, landed_mtime=0))
 
     def require_copied(self, record: UploadRecord, *, replaced: bool = False) -> None:
         """The same for one upload. *replaced*: other bytes follow, so none need be copied."""

@@ -133,7 +133,7 @@ class Landing:
         outcome: Outcome = {}
         for each in begun:
             try:
-                self._engine.large.given_up.require_over(each.target)
+                self._engine.large.given_up.require_over(each.target, unlinked=True)
                 self._moves.find(each.entry)
             except OSError as exc:
                 # It may be under either name.

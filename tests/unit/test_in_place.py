@@ -247,3 +247,25 @@ def test_its_directory_goes_before_it_is_copied(
         blob(seed=2)
     }
     assert files.mount.errors.lines() == []
+
+
+@pytest.mark.parametrize("names", [["same"], []], ids=["one of two names", "the only name"])
+def test_no_room_for_a_version_that_is_unlinked(
+    begin: Begin, on_v1: Emulator, there: Remote, names: list[str]
+) -> None:
+    """It may be what takes the room; but what was sent belongs to its other name, too."""
+    files = begin()
+    sent(files, on_v1, blob(seed=2))
+    if not names:
+        (there.local / "same").unlink()
+    on_v1.knobs.put("disk_full", True)
+    on_v1.knobs.put("poll_interval", 0.2)
+    wait_until(files.mount.errors.lines, 20)
+    files.ops.unlink(files.path("f"))
+    if names:
+        time.sleep(1.0)
+        on_v1.knobs.put("disk_full", False)
+    sync(files)
+    time.sleep(1.0)
+    assert there.names() == names
+    assert all((there.local / name).read_bytes() == blob(seed=2) for name in names)
