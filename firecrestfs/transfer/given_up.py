@@ -59,6 +59,7 @@ class GivenUp:
         # What has landed and is wanted no more: other entries may still be about it.
         self._buried: deque[UploadRecord] = deque(maxlen=_REMEMBERED)
         self._orders: set[str] = set()  # those that this process is about to hear of
+        self._ending = threading.Lock()  # one at a time ends orders: what it ends is written down
 
     def was_stored(self, now: Attr) -> bool:
         """Tell whether *now* is what a store of ours has left whose end was not written down.
@@ -171,6 +172,10 @@ class GivenUp:
 
     def end_orders(self) -> None:
         """End the jobs of orders that nobody has heard the answer to."""
+        with self._ending:
+            self._end_orders()
+
+    def _end_orders(self) -> None:
         records = self._transfers.uploads(self._system)
         known = {each.temporary for each in records if not _is_order(each)}
         for order in records:

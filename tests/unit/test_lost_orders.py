@@ -19,7 +19,7 @@ from firecrestfs.transfer.given_up import GivenUp
 from firecrestfs.transfer.leftovers import Leftovers
 
 from .large import Start, ask, blob, jobs, ours, sync
-from .tools import Remote, wait_until
+from .tools import Remote, in_thread, wait_until
 
 
 @pytest.fixture
@@ -170,3 +170,37 @@ def test_where_the_server_does_not_tell_what_jobs_run(
     given_up.sweep()
     assert transfers.uploads("cluster") == []
     other.give_up()
+
+
+def test_who_looks_for_orders_meanwhile_finds_that_they_were_ended(
+    emulator: Emulator,
+    there: Remote,
+    client: TypedClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a `sync` nothing is left, though the mount's first sweep was at it just then."""
+    given_up, transfers = orders(client, tmp_path)
+    lost = given_up.ordering(there / "lost", there / "lost")
+    ticket = client.order_upload("cluster", there / "lost", 1000)
+    given_up.ordered(lost, os_error(errno.EAGAIN, None, "no answer"))
+    end_order, ended, go = TypedClient.end_order, threading.Event(), threading.Event()
+
+    def slow(self: TypedClient, system: str, path: str) -> bool:
+        done = end_order(self, system, path)
+        if done:
+            ended.set()
+            go.wait(20)
+        return done
+
+    monkeypatch.setattr(TypedClient, "end_order", slow)
+    first, _ = in_thread(given_up.sweep)
+    assert ended.wait(20)
+    second, _ = in_thread(given_up.sweep)
+    second.join(1.0)
+    assert second.is_alive() or transfers.uploads("cluster") == []
+    go.set()
+    for each in (first, second):
+        each.join(20)
+    assert transfers.uploads("cluster") == []
+    ticket.give_up()
