@@ -356,6 +356,8 @@ class _Connector:
                     return
             except OSError as exc:
                 log.info("%s: the zone of its listings isn't known yet: %s", system, exc)
+                if tells_nothing(exc):
+                    return  # who waits to be connected waits for a silent server once
 
 
 def _systems(client: TypedClient, url: str, state: StateDirectory, flights: Flights) -> list[str]:

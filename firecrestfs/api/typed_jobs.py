@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..errors import FirecrestException
@@ -136,7 +137,8 @@ class TypedJobs(Reader):
             if job.ended or job.name not in UNNAMED | {_MOVE_JOB}:
                 continue
             if re.search(words, self._script_of(system, job.job_id)):
-                self.cancel(system, job.job_id)
+                with suppress(JobNotFound):  # it has ended meanwhile
+                    self.cancel(system, job.job_id)
 
     def forget_submission(self, system: str, directory: str, marker: str) -> None:
         """Remove the script that a request whose answer got lost may have left (v1)."""

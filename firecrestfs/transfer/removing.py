@@ -125,7 +125,7 @@ class Remover:
                 return True
         given_up = self._engine.large.given_up
         if now.source is Source.LS and given_up.may_have_stored(file.path):
-            now = self._engine.files.stat(file.path)
+            now = self._engine.files.stat_or_none(file.path) or now
         if given_up.was_stored(now):
             return True
         return bool(file.sent) and self._engine.holds(file.path, now, file.sent, file.torn)

@@ -18,6 +18,7 @@ from firecrestfs.api import ClientCredentialsAuth, Firecrest, TypedClient
 from firecrestfs.cache.database import Database
 from firecrestfs.cache.transfers import Transfers
 from firecrestfs.emulator import Emulator
+from firecrestfs.emulator.jobs import State
 from firecrestfs.mount import Mount, build
 from firecrestfs.transfer.aliases import Aliases
 from firecrestfs.transfer.appends import Appends
@@ -31,7 +32,7 @@ from firecrestfs.transfer.progress import Board
 from firecrestfs.transfer.remote_job import RemoteJobs
 
 from .bench import Bench
-from .large import Start
+from .large import Start, jobs
 from .tools import Remote
 from .wired import BINDING, Files, make_config
 
@@ -66,6 +67,9 @@ def emulator(running: Emulator) -> Iterator[Emulator]:
     for name, value in before.items():
         running.knobs.put(name, value)
     running.faults.clear()
+    # What a test has left in the queue is none of the next one's.
+    for job in jobs(running):
+        running.clusters["cluster"].scheduler.strike(job, State.CANCELLED)
     assert running.alarms == []
 
 

@@ -73,6 +73,7 @@ def test_no_more_parts_are_sent_to_a_job_that_has_ended(
     emulator.faults.replace([STALL])
     files = start()
     files.create("f", blob())
+    wait_until(lambda: ask(emulator, "store/part") > 0, 30)
     overrun(emulator, 1)
     wait_until(lambda: "time limit" in told(files), 30)
     assert 0 < ask(emulator, "store/part") < 100
