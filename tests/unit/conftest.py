@@ -34,7 +34,7 @@ from firecrestfs.transfer.remote_job import RemoteJobs
 from .bench import Bench
 from .large import Start, jobs
 from .tools import Remote
-from .wired import BINDING, Files, make_config
+from .wired import BINDING, Files, make_config, restarting
 
 logging.getLogger("cheroot").setLevel(logging.ERROR)
 
@@ -177,22 +177,8 @@ def files(mount: Mount, there: Remote) -> Files:
 @pytest.fixture
 def restart(emulator: Emulator, there: Remote, tmp_path: Path) -> Iterator[Start]:
     """Start a mount over the test's state; the one before is gone then, whatever it was at."""
-    alive: list[Mount] = []
-
-    def end() -> None:
-        for mount in alive:
-            mount.stop()
-            mount.journal.close()
-        alive.clear()
-
-    def restart(write_back: float = 0.01) -> Files:
-        end()
-        mount = build(make_config(emulator, tmp_path, write_back=write_back), BINDING, "/mnt/hpc")
-        alive.append(mount)
-        return Files(mount, there)
-
-    yield restart
-    end()
+    with restarting(emulator, there, tmp_path) as restart:
+        yield restart
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from firecrestfs.emulator import Emulator
-from firecrestfs.mount import Mount, build
 
 from .conftest import SETTINGS
 from .large import ask, blob, edit, sync
 from .tools import Remote, in_thread, wait_until
-from .wired import BINDING, Files, make_config
+from .wired import Files, restarting
 
 Begin = Callable[..., Files]
 
@@ -40,28 +39,17 @@ def there(on_v1: Emulator, tmp_path: Path) -> Remote:
 @pytest.fixture
 def begin(on_v1: Emulator, there: Remote, tmp_path: Path) -> Iterator[Begin]:
     """Start a mount over the test's state; the one before is gone then."""
-    alive: list[Mount] = []
+    with restarting(on_v1, there, tmp_path, api_version="1") as restart:
 
-    def end() -> None:
-        for mount in alive:
-            mount.stop()
-            mount.journal.close()
-        alive.clear()
+        def begin(write_back: float = 0.01) -> Files:
+            files = restart(write_back)
+            files.mount.recover()
+            files.stat("")
+            return files
 
-    def begin(write_back: float = 0.01) -> Files:
-        end()
-        config = make_config(on_v1, tmp_path, write_back=write_back, api_version="1")
-        mount = build(config, BINDING, "/mnt/hpc")
-        alive.append(mount)
-        mount.recover()
-        files = Files(mount, there)
-        files.stat("")
-        return files
-
-    on_v1.knobs.put("poll_interval", 0.2)
-    on_v1.requests.clear()
-    yield begin
-    end()
+        on_v1.knobs.put("poll_interval", 0.2)
+        on_v1.requests.clear()
+        yield begin
     on_v1.faults.clear()
     on_v1.knobs.put("disk_full", False)
 
@@ -74,6 +62,14 @@ def sent(files: Files, emulator: Emulator, data: bytes, name: str = "f") -> None
     edit(files, name, data, flags=os.O_TRUNC)
     wait_until(lambda: ask(emulator, "store/form") > before, 20)
     time.sleep(0.3)
+
+
+def swept(files: Files, on_v1: Emulator) -> None:
+    """Let all be stored; whatever was sent before has been copied by then."""
+    time.sleep(1.0)
+    on_v1.knobs.put("poll_interval", 0.2)
+    sync(files)
+    time.sleep(1.0)
 
 
 def test_the_server_forgets_its_task(begin: Begin, on_v1: Emulator, there: Remote) -> None:
@@ -133,10 +129,7 @@ def test_no_room_for_a_version_that_is_rewritten(
     time.sleep(0.5)
     on_v1.knobs.put("disk_full", False)
     edit(files, "f", b"small", flags=os.O_TRUNC)
-    time.sleep(1.0)
-    on_v1.knobs.put("poll_interval", 0.2)
-    sync(files)
-    time.sleep(1.0)
+    swept(files, on_v1)
     assert (there.local / "f").read_bytes() == b"small"
 
 
@@ -145,10 +138,7 @@ def test_replaced_before_it_is_copied(begin: Begin, on_v1: Emulator, there: Remo
     sent(files, on_v1, blob(seed=2))
     files.create("new", b"new")
     files.ops.rename(files.path("new"), files.path("f"))
-    time.sleep(1.0)
-    on_v1.knobs.put("poll_interval", 0.2)
-    sync(files)
-    time.sleep(1.0)
+    swept(files, on_v1)
     assert (there.local / "f").read_bytes() == b"new"
     assert there.names() == ["f", "same"]
 
@@ -163,10 +153,7 @@ def test_another_has_the_name_before_it_is_copied(
         files = begin()
     files.ops.rename(files.path("f"), files.path("g"))
     files.create("f", b"new")
-    time.sleep(1.0)
-    on_v1.knobs.put("poll_interval", 0.2)
-    sync(files)
-    time.sleep(1.0)
+    swept(files, on_v1)
     assert (there.local / "f").read_bytes() == b"new"
     assert (there.local / "g").read_bytes() == blob(seed=2)
     assert there.names() == ["f", "g", "same"]
@@ -181,10 +168,7 @@ def test_unlinked_before_it_is_copied(
     if dies:
         files = begin()
     files.ops.unlink(files.path("f"))
-    time.sleep(1.0)
-    on_v1.knobs.put("poll_interval", 0.2)
-    sync(files)
-    time.sleep(1.0)  # whatever was sent has been copied by then
+    swept(files, on_v1)
     assert there.names() == ["same"]
     assert (there.local / "same").read_bytes() == blob(seed=2)
     assert files.mount.errors.lines() == []
@@ -199,10 +183,7 @@ def test_renamed_before_it_is_copied(
     if dies:
         files = begin()
     files.ops.rename(files.path("f"), files.path("g"))
-    time.sleep(1.0)
-    on_v1.knobs.put("poll_interval", 0.2)
-    sync(files)
-    time.sleep(1.0)
+    swept(files, on_v1)
     assert there.names() == ["g", "same"]
     assert (there.local / "g").read_bytes() == blob(seed=2)
     assert (there.local / "same").read_bytes() == blob(seed=2)
@@ -217,10 +198,7 @@ def test_it_has_one_name_by_the_time_it_is_rewritten(
     sent(files, on_v1, blob(seed=2))
     (there.local / "same").unlink()
     edit(files, "f", blob(size, seed=3), flags=os.O_TRUNC)
-    time.sleep(1.0)
-    on_v1.knobs.put("poll_interval", 0.2)
-    sync(files)
-    time.sleep(1.0)
+    swept(files, on_v1)
     assert there.names() == ["f"]
     assert (there.local / "f").read_bytes() == blob(size, seed=3)
     assert files.mount.errors.lines() == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 from firecrestfs.config import Config
 from firecrestfs.emulator import Emulator
 from firecrestfs.fuseops import FuseOperations
-from firecrestfs.mount import Mount
+from firecrestfs.mount import Mount, build
 
 from .tools import Remote
 
@@ -76,3 +78,26 @@ class Files:
     def refresh(self) -> None:
         for files in self.mount.files().values():
             files.refresh("/")
+
+
+@contextmanager
+def restarting(
+    emulator: Emulator, there: Remote, directory: Path, **changes: Any
+) -> Iterator[Callable[..., Files]]:
+    """Yield what starts a mount over the state in *directory*; the one before is gone then."""
+    alive: list[Mount] = []
+
+    def end() -> None:
+        for mount in alive:
+            mount.stop()
+            mount.journal.close()
+        alive.clear()
+
+    def restart(write_back: float = 0.01) -> Files:
+        end()
+        config = make_config(emulator, directory, write_back=write_back, **changes)
+        alive.append(build(config, BINDING, "/mnt/hpc"))
+        return Files(alive[-1], there)
+
+    yield restart
+    end()
